@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Taking a socket over from TCP, and giving it back.
+ */
+#ifndef DMM_KMOD_ADOPT_H
+#define DMM_KMOD_ADOPT_H
+
+#include <linux/types.h>
+
+struct bpf_sock_addr_kern;
+struct sock;
+
+int dmm_adopt_init(void);
+void dmm_adopt_exit(void);
+void dmm_adopt_commit(struct sock *sk);
+void dmm_adopt_undo(struct sock *sk);
+
+/* The kfunc; called by BPF programs alone. */
+int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, u32 stack, u64 flags);
+
+#endif /* DMM_KMOD_ADOPT_H */

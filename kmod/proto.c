@@ -1,0 +1,829 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the system calls of an adopted socket do. Each function here is the
+ * counterpart of one in net/ipv4/tcp.c and keeps its order of checks, for programs
+ * lean on it. All run under lock_sock() unless they say otherwise; each looks
+ * dmm_sk() up again after it slept, for another thread may have disconnected.
+ */
+#include <linux/errqueue.h>
+#include <linux/poll.h>
+#include <asm/ioctls.h>
+#include <linux/sched/signal.h>
+#include <net/inet_common.h>
+#include <net/inet_hashtables.h>
+#include <net/route.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "adopt.h"
+#include "channel.h"
+#include "proto.h"
+#include "sock.h"
+#include "stack.h"
+#include "trace.h"
+
+struct proto dmm_assigned_prot;
+struct proto dmm_prot;
+struct proto_ops dmm_stream_ops;
+
+/* ---- readiness; without a lock ---------------------------------------- */
+
+static bool readable(struct sock *sk, u32 target)
+{
+	struct dmm_sock *ds;
+	bool ret = true;
+
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	if (ds)		/* a broken ring is readable: recvmsg() tells why */
+		ret = dmm_sock_rx_avail(ds) >= target;
+	rcu_read_unlock();
+	return ret;
+}
+
+/* A quarter of the ring, so that a writer is not woken for each segment. */
+static bool writeable(struct sock *sk)
+{
+	struct dmm_sock *ds;
+	bool ret = true;
+
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	if (ds) {
+		u32 size = ds->stack->arena->geo.tx_size;
+		u32 used = dmm_sock_tx_used(ds);
+
+		ret = used == DMM_RING_BROKEN || size - used >= size / 4;
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/* Ask for events; whoever sleeps is woken if one is due already. */
+static void arm_rx(struct sock *sk)
+{
+	struct dmm_sock *ds;
+
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	if (ds && dmm_sock_arm_rx(ds))
+		sk->sk_data_ready(sk);
+	rcu_read_unlock();
+}
+
+static void arm_room(struct sock *sk)
+{
+	struct dmm_sock *ds;
+
+	sk_set_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+	if (sk->sk_socket)
+		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	if (ds)
+		dmm_sock_arm_room(ds);
+	rcu_read_unlock();
+}
+
+static __poll_t dmm_poll(struct file *file, struct socket *sock,
+			 poll_table *wait)
+{
+	struct sock *sk = sock->sk;
+	__poll_t mask = 0;
+	u8 shutdown;
+	int state;
+
+	sock_poll_wait(file, sock, wait);
+
+	state = inet_sk_state_load(sk);
+	shutdown = READ_ONCE(sk->sk_shutdown);
+	if (shutdown == SHUTDOWN_MASK || state == TCP_CLOSE)
+		mask |= EPOLLHUP;
+	if (shutdown & RCV_SHUTDOWN)
+		mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+
+	if (state != TCP_SYN_SENT) {
+		int target = sock_rcvlowat(sk, 0, INT_MAX);
+
+		if (state != TCP_CLOSE)
+			arm_rx(sk);
+		if (readable(sk, target))
+			mask |= EPOLLIN | EPOLLRDNORM;
+
+		if (shutdown & SEND_SHUTDOWN || writeable(sk)) {
+			mask |= EPOLLOUT | EPOLLWRNORM;
+		} else {
+			arm_room(sk);
+			if (writeable(sk))
+				mask |= EPOLLOUT | EPOLLWRNORM;
+		}
+	}
+	/* Pairs with smp_wmb() in sock_reset(). */
+	smp_rmb();
+	if (READ_ONCE(sk->sk_err) ||
+	    !skb_queue_empty_lockless(&sk->sk_error_queue))
+		mask |= EPOLLERR;
+	return mask;
+}
+
+/* ---- connecting ------------------------------------------------------- */
+
+/* A verdict that an earlier connect() did not use is void. */
+static int dmm_assigned_pre_connect(struct sock *sk, struct sockaddr *uaddr,
+				    int addr_len)
+{
+	dmm_adopt_undo(sk);
+	return tcp_prot.pre_connect(sk, uaddr, addr_len);
+}
+
+static int connect_native(struct sock *sk, struct dmm_sock *ds,
+			  struct sockaddr *uaddr, int addr_len,
+			  enum dmm_fallback reason)
+{
+	dmm_fallback(ds->stack, sk, ds->stack->id, reason);
+	dmm_adopt_undo(sk);
+	return tcp_prot.connect(sk, uaddr, addr_len);
+}
+
+static void fill_op_connect(struct sock *sk, struct dmm_sock *ds)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+	int ttl = READ_ONCE(inet->uc_ttl);
+	struct dmm_op_connect op = {
+		.family = AF_INET,
+		.dscp = READ_ONCE(inet->tos),
+		.ttl = ttl < 0 ? READ_ONCE(sock_net(sk)->ipv4.sysctl_ip_default_ttl)
+			       : ttl,
+		.sport = inet->inet_sport,
+		.dport = inet->inet_dport,
+		.ifindex = ds->stack->ifindex,
+		.saddr = { inet->inet_saddr },
+		.daddr = { inet->inet_daddr },
+	};
+
+	spin_lock_bh(&ds->stack->op_lock);
+	ds->op_connect = op;
+	spin_unlock_bh(&ds->stack->op_lock);
+}
+
+/* As tcp_v4_connect(). */
+static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
+{
+	const struct sockaddr_in *to = (struct sockaddr_in *)uaddr;
+	struct inet_sock *inet = inet_sk(sk);
+	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_arena *arena = ds->stack->arena;
+	struct tcp_sock *tp = tcp_sk(sk);
+	int err;
+
+	if (addr_len < sizeof(*to) || to->sin_family != AF_INET ||
+	    to->sin_addr.s_addr != ds->connected_to.sin_addr.s_addr ||
+	    to->sin_port != ds->connected_to.sin_port)
+		return connect_native(sk, ds, uaddr, addr_len,
+				      DMM_FALLBACK_REWRITTEN);
+
+	if (dmm_ring_init(&ds->tx, dmm_arena_tx_off(&arena->geo, ds->slot),
+			  arena->geo.tx_size) ||
+	    dmm_ring_init(&ds->rx, dmm_arena_rx_off(&arena->geo, ds->slot),
+			  arena->geo.rx_size))
+		return connect_native(sk, ds, uaddr, addr_len,
+				      DMM_FALLBACK_NO_MEMORY);
+
+	if (!inet->inet_saddr) {
+		err = inet_bhash2_update_saddr(sk, &ds->saddr, AF_INET);
+		if (err) {
+			dmm_adopt_undo(sk);
+			return err;
+		}
+	} else {
+		sk_rcv_saddr_set(sk, inet->inet_saddr);
+	}
+	inet->inet_dport = to->sin_port;
+	sk_daddr_set(sk, to->sin_addr.s_addr);
+
+	/* The filter is on before anybody can find the socket. */
+	dmm_adopt_commit(sk);
+	/*
+	 * A forged ICMP error must guess this number to get past tcp_v4_err();
+	 * what the worker sends has sequence numbers of its own.
+	 */
+	WRITE_ONCE(tp->write_seq, get_random_u32());
+	tp->snd_nxt = tp->write_seq;
+	tp->snd_una = tp->write_seq;
+
+	tcp_set_state(sk, TCP_SYN_SENT);
+	err = inet_hash_connect(&sock_net(sk)->ipv4.tcp_death_row, sk);
+	if (err)
+		goto err_close;
+
+	fill_op_connect(sk, ds);
+	ds->posted = true;
+	err = dmm_ops_post(ds, BIT(DMM_OP_CONNECT));
+	if (err) {
+		/* It went down since the verdict: the kernel takes it. */
+		ds->posted = false;
+		tcp_set_state(sk, TCP_CLOSE);
+		inet_bhash2_reset_saddr(sk);
+		WRITE_ONCE(tp->write_seq, 0);
+		return connect_native(sk, ds, uaddr, addr_len,
+				      DMM_FALLBACK_STACK_DOWN);
+	}
+	dmm_sock_post_options(sk, ds, sock_flag(sk, SOCK_KEEPOPEN));
+
+	atomic64_inc(&ds->stack->adopted);
+	atomic64_inc(&dmm_totals.adopted);
+	trace_dmm_adopt(sk, ds->stack->id, ds->slot);
+	return 0;
+
+err_close:
+	tcp_set_state(sk, TCP_CLOSE);
+	inet_bhash2_reset_saddr(sk);
+	inet->inet_dport = 0;
+	dmm_adopt_undo(sk);
+	return err;
+}
+
+/* As tcp_disconnect(), which does the rest. */
+static int dmm_disconnect(struct sock *sk, int flags)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+
+	if (sk->sk_state != TCP_CLOSE) {
+		dmm_sock_post(ds, DMM_OP_ABORT);
+		WRITE_ONCE(sk->sk_err, ECONNRESET);
+		tcp_set_state(sk, TCP_CLOSE);
+	}
+	dmm_adopt_undo(sk);
+	return tcp_prot.disconnect(sk, flags);
+}
+
+/* ---- closing ---------------------------------------------------------- */
+
+/* As tcp_close_state(): whether a FIN is due. */
+static bool close_state(struct sock *sk)
+{
+	switch (sk->sk_state) {
+	case TCP_ESTABLISHED:
+		tcp_set_state(sk, TCP_FIN_WAIT1);
+		return true;
+	case TCP_CLOSE_WAIT:
+		tcp_set_state(sk, TCP_LAST_ACK);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void dmm_shutdown(struct sock *sk, int how)
+{
+	if (how & SEND_SHUTDOWN && close_state(sk))
+		dmm_sock_post(dmm_sk(sk), DMM_OP_SHUTDOWN);
+}
+
+/* Must the connection be torn down instead of closed? */
+static bool close_aborts(struct sock *sk, struct dmm_sock *ds)
+{
+	if (sk->sk_state == TCP_SYN_SENT)
+		return true;
+	/* Data that nobody will read: RFC 2525, section 2.17. */
+	if (dmm_sock_rx_avail(ds))
+		return true;
+	return sock_flag(sk, SOCK_LINGER) && !sk->sk_lingertime;
+}
+
+/*
+ * The connection outlives the program: as the second half of __tcp_close(), the
+ * sock stays hashed and bound until the worker says that it is done.
+ */
+static void close_orphan(struct sock *sk)
+{
+	sock_hold(sk);
+	sock_orphan(sk);
+
+	local_bh_disable();
+	bh_lock_sock(sk);
+	this_cpu_inc(tcp_orphan_count);
+	if (sk->sk_state == TCP_CLOSE)
+		inet_csk_destroy_sock(sk);
+	bh_unlock_sock(sk);
+	local_bh_enable();
+	/* May take up events and end the sock, but for the hold above. */
+	release_sock(sk);
+	sock_put(sk);
+}
+
+static void dmm_close(struct sock *sk, long timeout)
+{
+	struct dmm_sock *ds;
+
+	lock_sock(sk);
+	ds = dmm_sk(sk);
+	if (!ds || sk->sk_state == TCP_CLOSE || close_aborts(sk, ds)) {
+		if (ds) {
+			if (sk->sk_state != TCP_CLOSE) {
+				dmm_sock_post(ds, DMM_OP_ABORT);
+				tcp_set_state(sk, TCP_CLOSE);
+			}
+			dmm_adopt_undo(sk);
+		}
+		release_sock(sk);
+		tcp_prot.close(sk, timeout);
+		return;
+	}
+
+	WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
+	close_state(sk);
+	dmm_sock_post(ds, DMM_OP_CLOSE);
+	sk_stream_wait_close(sk, timeout);
+	close_orphan(sk);
+}
+
+/* `ss -K`, bpf_sock_destroy(); as tcp_abort(). */
+static int dmm_abort(struct sock *sk, int err)
+{
+	struct dmm_sock *ds;
+	int ret = -ENOENT;
+
+	if (!has_current_bpf_ctx())
+		lock_sock(sk);
+	ds = dmm_sk(sk);
+	if (ds && sk->sk_state != TCP_CLOSE) {
+		dmm_sock_post(ds, DMM_OP_ABORT);
+		local_bh_disable();
+		bh_lock_sock(sk);
+		WRITE_ONCE(sk->sk_err, err);
+		/* Pairs with smp_rmb() in dmm_poll(). */
+		smp_wmb();
+		tcp_done(sk);
+		if (!sock_flag(sk, SOCK_DEAD))
+			sk_error_report(sk);
+		bh_unlock_sock(sk);
+		local_bh_enable();
+		ret = 0;
+	}
+	if (!has_current_bpf_ctx())
+		release_sock(sk);
+	return ret;
+}
+
+/* ---- sending ---------------------------------------------------------- */
+
+/* Wait until there is room; 0, or why not. */
+static int wait_room(struct sock *sk, long *timeo)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	int done;
+
+	if (!*timeo)
+		return -EAGAIN;
+	if (signal_pending(current))
+		return sock_intr_errno(*timeo);
+
+	add_wait_queue(sk_sleep(sk), &wait);
+	sk->sk_write_pending++;
+	done = sk_wait_event(sk, timeo,
+			     READ_ONCE(sk->sk_err) ||
+			     READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN ||
+			     writeable(sk), &wait);
+	sk->sk_write_pending--;
+	remove_wait_queue(sk_sleep(sk), &wait);
+	return done < 0 ? done : 0;
+}
+
+/* Give @len more bytes to the worker. */
+static void tx_publish(struct dmm_sock *ds, u32 len)
+{
+	u32 old = ds->tx_prod;
+
+	WRITE_ONCE(ds->tx_prod, old + len);
+	/* Pairs with the worker's load-acquire before it reads the bytes. */
+	smp_store_release(&ds->shm->tx_prod, old + len);
+	/* Pairs with its barrier between arming and looking again. */
+	smp_mb();
+	if (dmm_need_event(READ_ONCE(ds->shm->tx_event), old + len, old))
+		dmm_sock_post(ds, DMM_OP_TX);
+}
+
+/* Copy what fits now; bytes, 0 when full, or an error. */
+static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+	u32 used, room;
+	size_t n;
+
+	if (!ds)
+		return -EPIPE;
+	used = dmm_sock_tx_used(ds);
+	if (used == DMM_RING_BROKEN) {
+		dmm_sock_broken(sk, ds);
+		return -EPIPE;
+	}
+	room = ds->tx.size - used;
+	if (!room)
+		return 0;
+	/* By pieces, so that the worker begins while the rest is copied. */
+	n = min3((size_t)room, msg_data_left(msg), (size_t)SZ_64K);
+	n = dmm_ring_from_iter(ds->stack->arena, &ds->tx, ds->tx_prod, n,
+			       &msg->msg_iter);
+	if (!n)
+		return -EFAULT;
+	tx_publish(ds, n);
+	return n;
+}
+
+static int sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
+{
+	long timeo = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
+	int flags = msg->msg_flags, copied = 0, err;
+
+	if (flags & MSG_FASTOPEN)
+		return sk->sk_state == TCP_SYN_SENT ? -EALREADY : -EISCONN;
+	if (flags & MSG_OOB)
+		return -EOPNOTSUPP;
+
+	if ((1 << sk->sk_state) & TCPF_SYN_SENT) {
+		err = sk_stream_wait_connect(sk, &timeo);
+		if (err)
+			goto out_err;
+	}
+	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+
+	err = -EPIPE;
+	if (sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN)
+		goto out_err;
+
+	while (msg_data_left(msg)) {
+		ssize_t n = tx_copy(sk, msg);
+
+		if (n > 0) {
+			copied += n;
+			continue;
+		}
+		err = n;
+		if (err)
+			goto out_err;
+		arm_room(sk);
+		if (writeable(sk))
+			continue;
+		err = wait_room(sk, &timeo);
+		if (err)
+			goto out_err;
+		err = -EPIPE;
+		if (sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN)
+			goto out_err;
+	}
+	return copied;
+
+out_err:
+	return copied ?: sk_stream_error(sk, flags, err);
+}
+
+static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct ubuf_info *uarg = NULL;
+	int ret;
+
+	lock_sock(sk);
+	if (!dmm_sk(sk)) {
+		release_sock(sk);
+		return tcp_prot.sendmsg(sk, msg, size);
+	}
+
+	/* The bytes are copied; the notification says so, as TCP's may. */
+	if (msg->msg_flags & MSG_ZEROCOPY && size && !msg->msg_ubuf &&
+	    sock_flag(sk, SOCK_ZEROCOPY)) {
+		uarg = msg_zerocopy_realloc(sk, size, NULL);
+		if (!uarg) {
+			release_sock(sk);
+			return -ENOBUFS;
+		}
+		uarg_to_msgzc(uarg)->zerocopy = 0;
+	}
+	ret = sendmsg_locked(sk, msg, size);
+	if (ret > 0)
+		net_zcopy_put(uarg);
+	else
+		net_zcopy_put_abort(uarg, true);
+	release_sock(sk);
+	return ret;
+}
+
+/* ---- receiving -------------------------------------------------------- */
+
+static int wait_data(struct sock *sk, long *timeo, u32 target)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	int done;
+
+	add_wait_queue(sk_sleep(sk), &wait);
+	sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+	arm_rx(sk);
+	done = sk_wait_event(sk, timeo,
+			     READ_ONCE(sk->sk_err) ||
+			     READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
+			     inet_sk_state_load(sk) == TCP_CLOSE ||
+			     readable(sk, target), &wait);
+	sk_clear_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+	remove_wait_queue(sk_sleep(sk), &wait);
+	return done < 0 ? done : 0;
+}
+
+static void rx_consume(struct dmm_sock *ds, u32 len)
+{
+	u32 old = ds->rx_cons;
+
+	WRITE_ONCE(ds->rx_cons, old + len);
+	/* Pairs with the worker's load-acquire before it fills the room. */
+	smp_store_release(&ds->shm->rx_cons, old + len);
+	/* Pairs with its barrier between arming and looking again. */
+	smp_mb();
+	if (dmm_need_event(READ_ONCE(ds->shm->rx_room_event), old + len, old))
+		dmm_sock_post(ds, DMM_OP_ROOM);
+}
+
+/*
+ * Copy what is there, from @skip bytes on; bytes, 0 when there is nothing, or an
+ * error. MSG_TRUNC throws the bytes away instead, MSG_PEEK leaves them.
+ */
+static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
+		       u32 skip, int flags)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+	u32 avail;
+	size_t n;
+
+	if (!ds)
+		return 0;
+	avail = dmm_sock_rx_avail(ds);
+	if (avail == DMM_RING_BROKEN) {
+		dmm_sock_broken(sk, ds);
+		return 0;
+	}
+	if (avail <= skip)
+		return 0;
+
+	n = min_t(size_t, len, avail - skip);
+	if (!(flags & MSG_TRUNC)) {
+		n = dmm_ring_to_iter(ds->stack->arena, &ds->rx,
+				     ds->rx_cons + skip, n, &msg->msg_iter);
+		if (!n)
+			return -EFAULT;
+	}
+	if (!(flags & MSG_PEEK))
+		rx_consume(ds, n);
+	return n;
+}
+
+/* Why there is nothing to read: 1 wait, 0 the end, or an error. */
+static int rx_nothing(struct sock *sk, long timeo)
+{
+	if (sock_flag(sk, SOCK_DONE))
+		return 0;
+	if (sk->sk_err)
+		return sock_error(sk);
+	if (sk->sk_shutdown & RCV_SHUTDOWN)
+		return 0;
+	if (sk->sk_state == TCP_CLOSE)
+		return -ENOTCONN;
+	if (!timeo)
+		return -EAGAIN;
+	if (signal_pending(current))
+		return sock_intr_errno(timeo);
+	return 1;
+}
+
+static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
+			  int flags)
+{
+	long timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
+	int target = sock_rcvlowat(sk, flags & MSG_WAITALL, len);
+	int copied = 0, err = 0;
+	u32 skip = 0;
+
+	if (flags & MSG_OOB)
+		return -EINVAL;
+	if (flags & MSG_PEEK)
+		skip = max(sk_peek_offset(sk, flags), 0);
+
+	while (len) {
+		ssize_t n = rx_copy(sk, msg, len, skip, flags);
+
+		if (n < 0) {
+			err = n;
+			break;
+		}
+		if (n) {
+			copied += n;
+			len -= n;
+			if (flags & MSG_PEEK)
+				skip += n;
+			continue;
+		}
+		if (copied >= target)
+			break;
+		if (copied) {
+			if (sk->sk_err || sk->sk_state == TCP_CLOSE ||
+			    sk->sk_shutdown & RCV_SHUTDOWN || !timeo ||
+			    signal_pending(current))
+				break;
+		} else {
+			err = rx_nothing(sk, timeo);
+			if (err <= 0)
+				break;
+		}
+		err = wait_data(sk, &timeo,
+				skip + min_t(size_t, len, target - copied));
+		if (err)
+			break;
+	}
+	if (copied) {
+		if (flags & MSG_PEEK)
+			sk_peek_offset_fwd(sk, copied);
+		else
+			sk_peek_offset_bwd(sk, copied);
+	}
+	return copied ?: err;
+}
+
+static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
+		       int flags, int *addr_len)
+{
+	int ret;
+
+	if (unlikely(flags & MSG_ERRQUEUE))
+		return inet_recv_error(sk, msg, len, addr_len);
+
+	lock_sock(sk);
+	if (!dmm_sk(sk)) {
+		release_sock(sk);
+		return tcp_prot.recvmsg(sk, msg, len, flags, addr_len);
+	}
+	ret = recvmsg_locked(sk, msg, len, flags);
+	/* An edge for each arrival, as native: epoll's EPOLLET leans on it. */
+	arm_rx(sk);
+	release_sock(sk);
+	return ret;
+}
+
+/* ---- the rest --------------------------------------------------------- */
+
+static int dmm_ioctl(struct sock *sk, int cmd, int *karg)
+{
+	struct dmm_sock *ds;
+	u32 n = 0;
+
+	lock_sock(sk);
+	ds = dmm_sk(sk);
+	switch (cmd) {
+	case SIOCINQ:
+		n = ds ? dmm_sock_rx_avail(ds) : 0;
+		break;
+	case SIOCATMARK:
+		break;
+	case SIOCOUTQ:
+	case SIOCOUTQNSD:
+		n = ds ? dmm_sock_tx_used(ds) : 0;
+		break;
+	default:
+		release_sock(sk);
+		return -ENOIOCTLCMD;
+	}
+	release_sock(sk);
+	*karg = n == DMM_RING_BROKEN ? 0 : n;
+	return 0;
+}
+
+/* SO_KEEPALIVE; its flag is not set yet. TCP's would arm the kernel's timer. */
+static void dmm_keepalive(struct sock *sk, int val)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+
+	if (ds && sk->sk_state != TCP_CLOSE)
+		dmm_sock_post_options(sk, ds, val);
+}
+
+/* TCP's would arm the kernel's timer here too. */
+static int set_keepidle(struct sock *sk, sockptr_t optval, unsigned int optlen)
+{
+	int val;
+
+	if (optlen < sizeof(val))
+		return -EINVAL;
+	if (copy_from_sockptr(&val, optval, sizeof(val)))
+		return -EFAULT;
+	if (val < 1 || val > MAX_TCP_KEEPIDLE)
+		return -EINVAL;
+	lock_sock(sk);
+	WRITE_ONCE(tcp_sk(sk)->keepalive_time, val * HZ);
+	release_sock(sk);
+	return 0;
+}
+
+static int dmm_setsockopt(struct sock *sk, int level, int optname,
+			  sockptr_t optval, unsigned int optlen)
+{
+	struct dmm_sock *ds;
+	int err;
+
+	if (level != SOL_TCP)
+		return tcp_prot.setsockopt(sk, level, optname, optval, optlen);
+
+	switch (optname) {
+	case TCP_KEEPIDLE:
+		err = set_keepidle(sk, optval, optlen);
+		break;
+	/* These change a live connection, which the kernel does not have. */
+	case TCP_REPAIR:
+	case TCP_REPAIR_QUEUE:
+	case TCP_REPAIR_OPTIONS:
+	case TCP_REPAIR_WINDOW:
+	case TCP_QUEUE_SEQ:
+	case TCP_TIMESTAMP:
+	case TCP_MD5SIG:
+	case TCP_MD5SIG_EXT:
+	case TCP_AO_ADD_KEY:
+	case TCP_AO_DEL_KEY:
+	case TCP_AO_INFO:
+	case TCP_AO_REPAIR:
+		return -EOPNOTSUPP;
+	default:
+		err = tcp_prot.setsockopt(sk, level, optname, optval, optlen);
+	}
+	if (err)
+		return err;
+
+	switch (optname) {
+	case TCP_NODELAY:
+	case TCP_KEEPIDLE:
+	case TCP_KEEPINTVL:
+	case TCP_KEEPCNT:
+	case TCP_USER_TIMEOUT:
+		lock_sock(sk);
+		ds = dmm_sk(sk);
+		if (ds && sk->sk_state != TCP_CLOSE)
+			dmm_sock_post_options(sk, ds,
+					      sock_flag(sk, SOCK_KEEPOPEN));
+		release_sock(sk);
+	}
+	return 0;
+}
+
+static int dmm_getsockopt(struct sock *sk, int level, int optname,
+			  char __user *optval, int __user *optlen)
+{
+	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE)
+		return -EOPNOTSUPP;
+	return tcp_prot.getsockopt(sk, level, optname, optval, optlen);
+}
+
+/* The filter lets nothing through; this is for what was on its way already. */
+static int dmm_backlog_rcv(struct sock *sk, struct sk_buff *skb)
+{
+	kfree_skb(skb);
+	return 0;
+}
+
+/* TCP's part gives back what tcp_v4_err() may have deferred. */
+static void dmm_release_cb(struct sock *sk)
+{
+	tcp_prot.release_cb(sk);
+	dmm_sock_pending(sk);
+}
+
+void dmm_proto_init(void)
+{
+	dmm_assigned_prot = tcp_prot;
+	dmm_assigned_prot.owner = THIS_MODULE;
+	dmm_assigned_prot.pre_connect = dmm_assigned_pre_connect;
+	dmm_assigned_prot.connect = dmm_connect;
+
+	dmm_prot = tcp_prot;
+	dmm_prot.owner = THIS_MODULE;
+	dmm_prot.close = dmm_close;
+	dmm_prot.disconnect = dmm_disconnect;
+	dmm_prot.ioctl = dmm_ioctl;
+	dmm_prot.shutdown = dmm_shutdown;
+	dmm_prot.setsockopt = dmm_setsockopt;
+	dmm_prot.getsockopt = dmm_getsockopt;
+	dmm_prot.keepalive = dmm_keepalive;
+	dmm_prot.recvmsg = dmm_recvmsg;
+	dmm_prot.sendmsg = dmm_sendmsg;
+	dmm_prot.splice_eof = NULL;
+	dmm_prot.backlog_rcv = dmm_backlog_rcv;
+	dmm_prot.release_cb = dmm_release_cb;
+	dmm_prot.diag_destroy = dmm_abort;
+#ifdef CONFIG_BPF_SYSCALL
+	dmm_prot.psock_update_sk_prot = NULL;	/* no sockmap */
+#endif
+
+	/* Its owner stays: __sock_release() puts what __sock_create() got. */
+	dmm_stream_ops = inet_stream_ops;
+	dmm_stream_ops.poll = dmm_poll;
+	dmm_stream_ops.mmap = sock_no_mmap;
+	dmm_stream_ops.splice_read = NULL;	/* copy_splice_read() serves */
+	dmm_stream_ops.read_sock = NULL;	/* no KCM, no in-kernel reader */
+	dmm_stream_ops.read_skb = NULL;
+	dmm_stream_ops.sendmsg_locked = NULL;
+	dmm_stream_ops.peek_len = NULL;
+	dmm_stream_ops.set_rcvlowat = NULL;	/* the core's own is enough */
+}

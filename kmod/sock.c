@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/inet_diag.h>
+#include <linux/slab.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+
+#include "adopt.h"
+#include "channel.h"
+#include "proto.h"
+#include "sock.h"
+#include "stack.h"
+#include "trace.h"
+
+/*
+ * Locks, outermost first:
+ *
+ *	lock_sock(sk)		what the program's calls do
+ *	 sk_lock.slock		what events do; BH off
+ *	  dmm_stack.slot_lock
+ *	   dmm_stack.op_lock
+ *
+ * A worker's events never wait for lock_sock(): a program can hold it for as long
+ * as it likes, by a page fault. They are left in ->pending and taken up when the
+ * owner lets go, as TCP does with its timers (tcp_release_cb()).
+ */
+
+static void sock_free_rcu(struct rcu_head *rcu)
+{
+	struct dmm_sock *ds = container_of(rcu, struct dmm_sock, rcu);
+	struct dmm_stack *stack = ds->stack;
+
+	dmm_ring_free(&ds->tx);
+	dmm_ring_free(&ds->rx);
+	if (ds->shm)
+		dmm_stack_slot_free(stack, ds->slot);
+	kfree(ds);
+	dmm_stack_put(stack);
+}
+
+/**
+ * dmm_sock_put - give a reference back
+ * @ds: the socket's state
+ *
+ * In any context.
+ */
+void dmm_sock_put(struct dmm_sock *ds)
+{
+	if (refcount_dec_and_test(&ds->refs))
+		call_rcu(&ds->rcu, sock_free_rcu);
+}
+
+/**
+ * dmm_sock_alloc - make the state for a socket to be adopted
+ * @stack: the stack; referenced by the state
+ * @sk: the socket
+ *
+ * In any context. Return: the state, with a reference for the caller, not yet
+ * with a slot; NULL without memory.
+ */
+struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk)
+{
+	struct dmm_sock *ds;
+
+	ds = kzalloc(sizeof(*ds), GFP_ATOMIC | __GFP_NOWARN | __GFP_ACCOUNT);
+	if (!ds)
+		return NULL;
+	refcount_set(&ds->refs, 1);
+	INIT_LIST_HEAD(&ds->op_node);
+	ds->sk = sk;
+	refcount_inc(&stack->refs);
+	ds->stack = stack;
+	return ds;
+}
+
+/**
+ * dmm_sock_rx_avail - bytes to read
+ * @ds: the socket's state, kept alive by the caller
+ *
+ * Return: bytes, or DMM_RING_BROKEN.
+ */
+u32 dmm_sock_rx_avail(const struct dmm_sock *ds)
+{
+	u32 avail;
+
+	/* Pairs with the worker's store-release after it filled the ring. */
+	avail = smp_load_acquire(&ds->shm->rx_prod) - READ_ONCE(ds->rx_cons);
+	return avail <= ds->stack->arena->geo.rx_size ? avail : DMM_RING_BROKEN;
+}
+
+/**
+ * dmm_sock_tx_used - bytes that were sent and not yet acknowledged by the peer
+ * @ds: the socket's state, kept alive by the caller
+ *
+ * Return: bytes, or DMM_RING_BROKEN.
+ */
+u32 dmm_sock_tx_used(const struct dmm_sock *ds)
+{
+	u32 used;
+
+	/* Pairs with the worker's store-release after it let go of the bytes. */
+	used = READ_ONCE(ds->tx_prod) - smp_load_acquire(&ds->shm->tx_cons);
+	return used <= ds->stack->arena->geo.tx_size ? used : DMM_RING_BROKEN;
+}
+
+/*
+ * Ask to hear of the next change of an index that the worker writes. Several
+ * threads may do so at once, without a lock; one may put an older index over a
+ * newer one. So each looks again after a full barrier (it pairs with the worker's,
+ * between its index and its look at the event index) and, if the index moved,
+ * reports a change itself. It moves for ever only if the worker wants it so.
+ */
+static bool arm(u32 *event, u32 *index, u32 offset)
+{
+	bool moved = false;
+	int tries = 3;
+	u32 seen;
+
+	do {
+		seen = READ_ONCE(*index);
+		WRITE_ONCE(*event, seen + offset);
+		/* Pairs with the worker's, between index and event index. */
+		smp_mb();
+		if (READ_ONCE(*index) == seen)
+			return moved;
+		moved = true;
+	} while (--tries);
+	return true;
+}
+
+/**
+ * dmm_sock_arm_rx - ask for an event at the next byte received
+ * @ds: the socket's state, kept alive by the caller
+ *
+ * Return: whether bytes came meanwhile; the caller then wakes whoever sleeps.
+ */
+bool dmm_sock_arm_rx(struct dmm_sock *ds)
+{
+	return arm(&ds->shm->rx_event, &ds->shm->rx_prod, 0);
+}
+
+/**
+ * dmm_sock_arm_room - ask for an event when a quarter of the ring became free
+ * @ds: the socket's state, kept alive by the caller; its ring is at least that full
+ *
+ * Return: whether room came meanwhile.
+ */
+bool dmm_sock_arm_room(struct dmm_sock *ds)
+{
+	return arm(&ds->shm->tx_room_event, &ds->shm->tx_cons,
+		   ds->stack->arena->geo.tx_size / 4 - 1);
+}
+
+static void sock_write_space(struct sock *sk)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (wq) {
+		struct socket *sock = container_of(wq, struct socket, wq);
+
+		clear_bit(SOCK_NOSPACE, &sock->flags);
+		if (skwq_has_sleeper(wq))
+			wake_up_interruptible_poll(&wq->wait, EPOLLOUT |
+						   EPOLLWRNORM | EPOLLWRBAND);
+		sk_wake_async_rcu(sk, SOCK_WAKE_SPACE, POLL_OUT);
+	}
+	rcu_read_unlock();
+}
+
+static int error_checked(const struct sock *sk, int err)
+{
+	switch (err) {
+	case ECONNREFUSED:
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case ENOBUFS:
+		return err;
+	default:
+		return sk->sk_state == TCP_CLOSE_WAIT ? EPIPE : ECONNRESET;
+	}
+}
+
+/* The connection is no more; as tcp_done_with_error(). */
+static void sock_reset(struct sock *sk, int err)
+{
+	if (sk->sk_state == TCP_CLOSE)
+		return;
+
+	WRITE_ONCE(sk->sk_err, error_checked(sk, err));
+	/* Pairs with smp_rmb() in dmm_poll(). */
+	smp_wmb();
+	tcp_done(sk);
+	if (!sock_flag(sk, SOCK_DEAD))
+		sk_error_report(sk);
+}
+
+static bool sock_connected(struct sock *sk)
+{
+	if (sk->sk_state != TCP_SYN_SENT)
+		return false;
+
+	tcp_set_state(sk, TCP_ESTABLISHED);
+	sk->sk_state_change(sk);
+	sk_wake_async(sk, SOCK_WAKE_IO, POLL_OUT);
+	return true;
+}
+
+/* As tcp_fin(). */
+static bool sock_fin(struct sock *sk)
+{
+	switch (sk->sk_state) {
+	case TCP_ESTABLISHED:
+		tcp_set_state(sk, TCP_CLOSE_WAIT);
+		break;
+	case TCP_FIN_WAIT1:
+		tcp_set_state(sk, TCP_CLOSING);
+		break;
+	case TCP_FIN_WAIT2:
+		break;
+	default:
+		return false;
+	}
+
+	WRITE_ONCE(sk->sk_shutdown, sk->sk_shutdown | RCV_SHUTDOWN);
+	sock_set_flag(sk, SOCK_DONE);
+	if (!sock_flag(sk, SOCK_DEAD)) {
+		sk->sk_state_change(sk);
+		if (sk->sk_shutdown == SHUTDOWN_MASK)
+			sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_HUP);
+		else
+			sk_wake_async(sk, SOCK_WAKE_WAITD, POLL_IN);
+	}
+	return true;
+}
+
+/*
+ * The kernel's own TIME_WAIT keeps the four-tuple from being used again; the
+ * worker answers for it on the wire. It outlives the sock and must not keep this
+ * module, which inet_twsk_alloc() would do by ->sk_prot_creator.
+ */
+static bool sock_timewait(struct sock *sk)
+{
+	struct proto *creator = sk->sk_prot_creator;
+
+	if (!((1 << sk->sk_state) & (TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 |
+				     TCPF_CLOSING)))
+		return false;
+
+	WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
+	sock_set_flag(sk, SOCK_DONE);
+	sk->sk_prot_creator = &tcp_prot;
+	tcp_time_wait(sk, TCP_TIME_WAIT, 0);
+	sk->sk_prot_creator = creator;
+	return true;
+}
+
+static bool sock_gone(struct sock *sk)
+{
+	if (sk->sk_state == TCP_CLOSE)
+		return true;
+	if ((1 << sk->sk_state) & (TCPF_LAST_ACK | TCPF_CLOSING |
+				   TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2)) {
+		tcp_done(sk);
+		return true;
+	}
+	/* Out of place: whatever it means, there is no connection any more. */
+	sock_reset(sk, ECONNRESET);
+	return false;
+}
+
+/*
+ * What events do to a socket; in the order of enum dmm_event_type, which is the
+ * order in which they can have come. Under the socket's spinlock, not owned by
+ * anybody, or by the caller.
+ */
+static void sock_events_apply(struct sock *sk, struct dmm_sock *ds,
+			      unsigned long events, int err)
+{
+	bool ok = true;
+
+	if (events & BIT(DMM_EV_CONNECTED))
+		ok &= sock_connected(sk);
+	if (events & BIT(DMM_EV_FIN))
+		ok &= sock_fin(sk);
+	if (events & BIT(DMM_EV_ERROR))
+		sock_reset(sk, err);
+	else if (events & BIT(DMM_EV_TIMEWAIT))
+		ok &= sock_timewait(sk);
+	else if (events & BIT(DMM_EV_GONE))
+		ok &= sock_gone(sk);
+
+	if (!ok) {
+		atomic64_inc(&ds->stack->bad_events);
+		atomic64_inc(&dmm_totals.bad_events);
+		trace_dmm_bad_event(ds->stack->id, events, ds->slot, ds->gen);
+	}
+}
+
+/**
+ * dmm_sock_pending - take up what came while somebody owned the socket
+ * @sk: an adopted socket; from ->release_cb(), under its spinlock
+ */
+void dmm_sock_pending(struct sock *sk)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+	unsigned long events;
+
+	if (!ds || !ds->pending)
+		return;
+	events = ds->pending;
+	ds->pending = 0;
+	sock_events_apply(sk, ds, events, ds->pending_err);
+}
+
+/**
+ * dmm_sock_hold_sk - the sock of a state that may be let go at any moment
+ * @ds: the state, kept alive by the caller
+ *
+ * In any context. Return: the sock, referenced, or NULL.
+ */
+struct sock *dmm_sock_hold_sk(struct dmm_sock *ds)
+{
+	struct sock *sk;
+
+	rcu_read_lock();
+	sk = READ_ONCE(ds->sk);
+	/* Its memory stays a sock's (SLAB_TYPESAFE_BY_RCU), maybe another's. */
+	if (sk && !refcount_inc_not_zero(&sk->sk_refcnt))
+		sk = NULL;
+	if (sk && READ_ONCE(ds->sk) != sk) {
+		sock_put(sk);
+		sk = NULL;
+	}
+	rcu_read_unlock();
+	return sk;
+}
+
+#define FINAL_EVENTS	(BIT(DMM_EV_ERROR) | BIT(DMM_EV_TIMEWAIT) | \
+			 BIT(DMM_EV_GONE))
+#define WAKE_EVENTS	(BIT(DMM_EV_RX) | BIT(DMM_EV_ROOM))
+
+/**
+ * dmm_sock_event - the worker says something about a socket
+ * @ds: its state, kept alive by the caller
+ * @events: BIT(DMM_EV_*)
+ * @err: for DMM_EV_ERROR
+ *
+ * In process context; never sleeps on the socket's lock.
+ */
+void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
+{
+	struct sock *sk = dmm_sock_hold_sk(ds);
+
+	if (events & FINAL_EVENTS)
+		dmm_stack_slot_done(ds->stack, ds);
+	if (!sk)
+		return;
+
+	/* Bytes and room only wake: that needs no lock. */
+	if (events & BIT(DMM_EV_RX))
+		sk->sk_data_ready(sk);
+	if (events & BIT(DMM_EV_ROOM))
+		sock_write_space(sk);
+
+	events &= ~WAKE_EVENTS;
+	if (events) {
+		local_bh_disable();
+		bh_lock_sock(sk);
+		/* Let go, or adopted anew, before we had the lock? */
+		if (dmm_sk(sk) != ds) {
+			;
+		} else if (sock_owned_by_user(sk)) {
+			ds->pending |= events;
+			if (events & BIT(DMM_EV_ERROR))
+				ds->pending_err = err;
+		} else {
+			sock_events_apply(sk, ds, events, err);
+		}
+		bh_unlock_sock(sk);
+		local_bh_enable();
+	}
+	sock_put(sk);
+}
+
+/**
+ * dmm_sock_broken - the worker wrote an impossible index: the socket is lost
+ * @sk: the socket; the caller holds lock_sock()
+ * @ds: its state
+ */
+void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds)
+{
+	atomic64_inc(&ds->stack->bad_events);
+	atomic64_inc(&dmm_totals.bad_events);
+	trace_dmm_bad_event(ds->stack->id, DMM_EV_NONE, ds->slot, ds->gen);
+
+	dmm_sock_post(ds, DMM_OP_ABORT);
+	local_bh_disable();
+	bh_lock_sock(sk);
+	sock_reset(sk, ECONNRESET);
+	bh_unlock_sock(sk);
+	local_bh_enable();
+}
+
+/**
+ * dmm_sock_post - send one message to the worker
+ * @ds: the socket's state
+ * @op: DMM_OP_*, one without parameters
+ *
+ * In any context.
+ */
+void dmm_sock_post(struct dmm_sock *ds, u32 op)
+{
+	dmm_ops_post(ds, BIT(op));
+}
+
+/**
+ * dmm_sock_post_options - tell the worker the options as they now are
+ * @sk: the socket; the caller holds its lock
+ * @ds: its state
+ * @keepalive: SO_KEEPALIVE
+ */
+void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds, bool keepalive)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+	struct dmm_op_options opts = {
+		.keepidle = keepalive_time_when(tp) / HZ,
+		.keepintvl = keepalive_intvl_when(tp) / HZ,
+		.keepcnt = keepalive_probes(tp),
+		.user_timeout = READ_ONCE(inet_csk(sk)->icsk_user_timeout),
+	};
+
+	if (tp->nonagle & TCP_NAGLE_OFF)
+		opts.set |= DMM_OPT_NODELAY;
+	if (keepalive)
+		opts.set |= DMM_OPT_KEEPALIVE;
+
+	spin_lock_bh(&ds->stack->op_lock);
+	ds->op_options = opts;
+	spin_unlock_bh(&ds->stack->op_lock);
+	dmm_sock_post(ds, DMM_OP_OPTIONS);
+}
+
+/* From tcp_v4_destroy_sock(): the sock is at its end. */
+static void ulp_release(struct sock *sk)
+{
+	struct inet_connection_sock *icsk = inet_csk(sk);
+	struct dmm_sock *ds;
+
+	ds = rcu_replace_pointer(icsk->icsk_ulp_data, NULL, true);
+	if (!ds)
+		return;
+	WRITE_ONCE(ds->sk, NULL);
+	/* One that the worker never heard of, it will never speak of. */
+	if (!ds->posted)
+		dmm_stack_slot_done(ds->stack, ds);
+	dmm_sock_put(ds);
+}
+
+static int ulp_get_info(struct sock *sk, struct sk_buff *skb)
+{
+	struct dmm_sock *ds;
+	int err = 0;
+
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	if (ds)
+		err = nla_put_string(skb, DMM_ULP_INFO_STACK, ds->stack->name);
+	rcu_read_unlock();
+	return err;
+}
+
+static size_t ulp_get_info_size(const struct sock *sk)
+{
+	return nla_total_size(DMM_NAME_MAX);
+}
+
+/*
+ * Not registered: setsockopt(TCP_ULP) cannot ask for it. The module is held by
+ * ->sk_prot_creator, not by @owner, see adopt.c.
+ */
+const struct tcp_ulp_ops dmm_ulp_ops = {
+	.name		= "dmm",
+	.release	= ulp_release,
+	.get_info	= ulp_get_info,
+	.get_info_size	= ulp_get_info_size,
+};

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The adopted socket's state, which hangs in its sock's ULP slot.
+ *
+ * Two references keep it: the sock's (while it is adopted) and the slot's (while
+ * the worker may still speak of it). The slot becomes free when both are gone and
+ * a grace period is over, for poll() looks at it under RCU alone.
+ */
+#ifndef DMM_KMOD_SOCK_H
+#define DMM_KMOD_SOCK_H
+
+#include <linux/dmm.h>
+#include <net/inet_connection_sock.h>
+#include <net/tcp.h>
+
+#include "arena.h"
+#include "stack.h"
+
+/**
+ * struct dmm_sock - an adopted socket
+ * @refs: see above
+ * @rcu: freed after a grace period
+ * @sk: the sock, NULL once it is let go; written under its lock, whoever reads it
+ *	without that lock takes a reference and looks again
+ * @stack: referenced
+ * @slot: its slot's number
+ * @gen: its generation
+ * @shm: the shared half of the slot; hostile
+ * @connected_to: the remote address and port that the policy saw
+ * @saddr: the local address that the route lookup gave
+ *
+ * Under the socket's lock:
+ * @tx: transmit ring
+ * @rx: receive ring
+ * @tx_prod: bytes put into @tx, the truth of shm->tx_prod
+ * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
+ * @posted: DMM_OP_CONNECT was posted: the worker knows of it
+ *
+ * Under the socket's spinlock:
+ * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*)
+ * @pending_err: the error of a pending DMM_EV_ERROR
+ *
+ * Under dmm_stack.op_lock:
+ * @op_node: in dmm_stack.op_backlog while @op_bits is not zero
+ * @op_bits: ops that wait for room, BIT(DMM_OP_*)
+ * @op_connect: for DMM_OP_CONNECT
+ * @op_options: for DMM_OP_OPTIONS
+ */
+struct dmm_sock {
+	refcount_t refs;
+	struct rcu_head rcu;
+	struct sock *sk;
+	struct dmm_stack *stack;
+	u32 slot;
+	u32 gen;
+	struct dmm_slot *shm;
+	struct sockaddr_in connected_to;
+	__be32 saddr;
+
+	struct dmm_ring tx;
+	struct dmm_ring rx;
+	u32 tx_prod;
+	u32 rx_cons;
+	bool posted;
+
+	unsigned long pending;
+	int pending_err;
+
+	struct list_head op_node;
+	u32 op_bits;
+	struct dmm_op_connect op_connect;
+	struct dmm_op_options op_options;
+};
+
+extern const struct tcp_ulp_ops dmm_ulp_ops;
+
+/* The state of @sk, NULL if it is not adopted; under @sk's lock. */
+static inline struct dmm_sock *dmm_sk(const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = inet_csk(sk);
+
+	if (icsk->icsk_ulp_ops != &dmm_ulp_ops)
+		return NULL;
+	return rcu_dereference_protected(icsk->icsk_ulp_data,
+					 lockdep_sock_is_held(sk));
+}
+
+/* The same under rcu_read_lock(), for whoever has not the lock. */
+static inline struct dmm_sock *dmm_sk_rcu(const struct sock *sk)
+{
+	const struct inet_connection_sock *icsk = inet_csk(sk);
+
+	if (READ_ONCE(icsk->icsk_ulp_ops) != &dmm_ulp_ops)
+		return NULL;
+	return rcu_dereference(icsk->icsk_ulp_data);
+}
+
+struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk);
+void dmm_sock_put(struct dmm_sock *ds);
+struct sock *dmm_sock_hold_sk(struct dmm_sock *ds);
+void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err);
+void dmm_sock_pending(struct sock *sk);
+void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds);
+void dmm_sock_post(struct dmm_sock *ds, u32 op);
+void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds,
+			   bool keepalive);
+
+u32 dmm_sock_rx_avail(const struct dmm_sock *ds);
+u32 dmm_sock_tx_used(const struct dmm_sock *ds);
+bool dmm_sock_arm_rx(struct dmm_sock *ds);
+bool dmm_sock_arm_room(struct dmm_sock *ds);
+
+/* More than a ring can hold: the worker's index is out of range. */
+#define DMM_RING_BROKEN		U32_MAX
+
+#endif /* DMM_KMOD_SOCK_H */

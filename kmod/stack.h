@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Attached stacks: the registry by id and by name, the slots that their sockets
+ * occupy, and the counters.
+ */
+#ifndef DMM_KMOD_STACK_H
+#define DMM_KMOD_STACK_H
+
+#include <linux/dmm.h>
+#include <linux/eventfd.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <net/net_namespace.h>
+
+struct dmm_arena;
+struct dmm_sock;
+struct sock;
+
+/**
+ * struct dmm_slot_owner - who has a slot
+ * @ds: the socket, referenced; NULL when free or when the worker is done with it.
+ *	Written under dmm_stack.slot_lock, read under RCU.
+ * @gen: the generation of its last use; under slot_lock
+ * @next: while free: the next free slot, or -1; under slot_lock
+ */
+struct dmm_slot_owner {
+	struct dmm_sock __rcu *ds;
+	u32 gen;
+	s32 next;
+};
+
+/**
+ * struct dmm_stack - a stack that a worker has attached
+ * @refs: one for the registry, one for each struct dmm_sock
+ * @rcu: readers find it under RCU
+ * @free_work: the last put may come in any context, freeing sleeps
+ * @id: what rules call it
+ * @name: what people call it
+ * @flags: DMM_ATTACH_F_*
+ * @ifindex: the device that it serves, in @net
+ * @pid: who attached it, for information
+ * @net: the namespace that it serves, referenced
+ * @arena: the shared memory
+ * @doorbell: toward the worker
+ * @slot_lock: the slots; innermost but for @op_lock
+ * @dead: no new slots and no more ops; set once, under both @slot_lock and
+ *	@op_lock, so either is enough to read it
+ * @slots: geo.nslots of them
+ * @free_slot: the first free slot, or -1; under @slot_lock
+ * @nsocks: slots in use; under @slot_lock
+ * @op_lock: everything about the op ring; taken with BH off; innermost
+ * @op_prod: this side's producer index, the truth of what is only copied to the
+ *	arena; under @op_lock
+ * @op_backlog: sockets whose ops wait for room; under @op_lock
+ * @ev_lock: serialises consumers of the event ring; a sleeping lock
+ * @ev_cons: this side's consumer index; under @ev_lock
+ * @adopted: sockets adopted so far
+ * @bad_events: events dropped
+ * @stale_events: those of them for a past generation
+ * @fallbacks: by enum dmm_fallback
+ */
+struct dmm_stack {
+	refcount_t refs;
+	struct rcu_head rcu;
+	struct work_struct free_work;
+
+	u32 id;
+	char name[DMM_NAME_MAX];
+	u32 flags;
+	int ifindex;
+	pid_t pid;
+	struct net *net;
+	struct dmm_arena *arena;
+	struct eventfd_ctx *doorbell;
+
+	spinlock_t slot_lock;		/* the slots */
+	bool dead;
+	struct dmm_slot_owner *slots;
+	s32 free_slot;
+	u32 nsocks;
+
+	spinlock_t op_lock;		/* the op ring */
+	u32 op_prod;
+	struct list_head op_backlog;
+
+	struct mutex ev_lock;		/* consuming the event ring */
+	u32 ev_cons;
+
+	atomic64_t adopted;
+	atomic64_t bad_events;
+	atomic64_t stale_events;
+	atomic64_t fallbacks[__DMM_FALLBACK_MAX];
+};
+
+/* The module as a whole, also what has no stack to be counted on. */
+struct dmm_totals {
+	atomic64_t adopted;
+	atomic64_t bad_events;
+	atomic64_t fallbacks[__DMM_FALLBACK_MAX];
+};
+
+extern struct dmm_totals dmm_totals;
+
+struct dmm_stack *dmm_stack_create(const struct dmm_attach *attach);
+void dmm_stack_down(struct dmm_stack *stack);
+struct dmm_stack *dmm_stack_lookup(u32 id);
+struct dmm_stack *dmm_stack_next(u32 *id);
+void dmm_stack_put(struct dmm_stack *stack);
+int dmm_stack_init(void);
+void dmm_stack_exit(void);
+
+int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds);
+bool dmm_stack_slot_done(struct dmm_stack *stack, struct dmm_sock *ds);
+void dmm_stack_slot_free(struct dmm_stack *stack, u32 slot);
+
+int dmm_fallback(struct dmm_stack *stack, const struct sock *sk, u32 id,
+		 enum dmm_fallback reason);
+const char *dmm_fallback_name(enum dmm_fallback reason);
+
+#endif /* DMM_KMOD_STACK_H */
