@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every size and offset of what DMM shares across a boundary, as numbers. They
+ * hold for 32 and 64 bits, in C and in C++: scripts/check-style compiles this file
+ * in all four ways. A line here changes only together with DMM_ABI_VERSION.
+ */
+#ifndef DMM_SELFTESTS_LAYOUT_H
+#define DMM_SELFTESTS_LAYOUT_H
+
+#include <linux/dmm.h>
+#include "dmm_bpf.h"
+
+#ifdef __cplusplus
+#define CONST_ASSERT(cond)	static_assert(cond, #cond)
+#else
+#define CONST_ASSERT(cond)	_Static_assert(cond, #cond)
+#endif
+
+#define SIZE(type, bytes)						\
+	CONST_ASSERT(sizeof(struct type) == (bytes))
+#define FIELD(type, field, off, bytes)					\
+	CONST_ASSERT(__builtin_offsetof(struct type, field) == (off) &&	\
+		     sizeof(((struct type *)0)->field) == (bytes))
+
+SIZE(dmm_attach, 64);
+FIELD(dmm_attach, size, 0, 4);
+FIELD(dmm_attach, flags, 4, 4);
+FIELD(dmm_attach, stack_id, 8, 4);
+FIELD(dmm_attach, arena_fd, 12, 4);
+FIELD(dmm_attach, event_fd, 16, 4);
+FIELD(dmm_attach, netns_fd, 20, 4);
+FIELD(dmm_attach, ifindex, 24, 4);
+FIELD(dmm_attach, __reserved, 28, 4);
+FIELD(dmm_attach, name, 32, 32);
+
+SIZE(dmm_kick, 16);
+FIELD(dmm_kick, size, 0, 4);
+FIELD(dmm_kick, flags, 4, 4);
+FIELD(dmm_kick, out_events, 8, 4);
+FIELD(dmm_kick, out_bad, 12, 4);
+
+CONST_ASSERT(DMM_ATTACH == 0xdc00 && DMM_KICK == 0xdc01);
+
+SIZE(dmm_arena_hdr, 384);
+FIELD(dmm_arena_hdr, magic, 0, 4);
+FIELD(dmm_arena_hdr, version, 4, 4);
+FIELD(dmm_arena_hdr, hdr_size, 8, 4);
+FIELD(dmm_arena_hdr, features, 12, 4);
+FIELD(dmm_arena_hdr, nslots, 16, 4);
+FIELD(dmm_arena_hdr, nops, 20, 4);
+FIELD(dmm_arena_hdr, nevents, 24, 4);
+FIELD(dmm_arena_hdr, tx_size, 28, 4);
+FIELD(dmm_arena_hdr, rx_size, 32, 4);
+FIELD(dmm_arena_hdr, __reserved0, 36, 28);
+FIELD(dmm_arena_hdr, op_prod, 64, 4);
+FIELD(dmm_arena_hdr, op_backlog, 68, 4);
+FIELD(dmm_arena_hdr, __reserved1, 72, 56);
+FIELD(dmm_arena_hdr, ev_cons, 128, 4);
+FIELD(dmm_arena_hdr, __reserved2, 132, 60);
+FIELD(dmm_arena_hdr, op_cons, 192, 4);
+FIELD(dmm_arena_hdr, __reserved3, 196, 60);
+FIELD(dmm_arena_hdr, ev_prod, 256, 4);
+FIELD(dmm_arena_hdr, __reserved4, 260, 60);
+FIELD(dmm_arena_hdr, sleeping, 320, 4);
+FIELD(dmm_arena_hdr, __reserved5, 324, 60);
+
+SIZE(dmm_slot, 192);
+FIELD(dmm_slot, tx_prod, 0, 4);
+FIELD(dmm_slot, rx_cons, 4, 4);
+FIELD(dmm_slot, rx_event, 8, 4);
+FIELD(dmm_slot, tx_room_event, 12, 4);
+FIELD(dmm_slot, __reserved0, 16, 48);
+FIELD(dmm_slot, tx_cons, 64, 4);
+FIELD(dmm_slot, rx_prod, 68, 4);
+FIELD(dmm_slot, tx_event, 72, 4);
+FIELD(dmm_slot, rx_room_event, 76, 4);
+FIELD(dmm_slot, __reserved1, 80, 48);
+FIELD(dmm_slot, srtt_us, 128, 4);
+FIELD(dmm_slot, snd_cwnd, 132, 4);
+FIELD(dmm_slot, snd_mss, 136, 4);
+FIELD(dmm_slot, retrans, 140, 4);
+FIELD(dmm_slot, __reserved2, 144, 48);
+
+SIZE(dmm_op_connect, 44);
+FIELD(dmm_op_connect, family, 0, 2);
+FIELD(dmm_op_connect, dscp, 2, 1);
+FIELD(dmm_op_connect, ttl, 3, 1);
+FIELD(dmm_op_connect, sport, 4, 2);
+FIELD(dmm_op_connect, dport, 6, 2);
+FIELD(dmm_op_connect, ifindex, 8, 4);
+FIELD(dmm_op_connect, saddr, 12, 16);
+FIELD(dmm_op_connect, daddr, 28, 16);
+
+SIZE(dmm_op_options, 48);
+FIELD(dmm_op_options, set, 0, 4);
+FIELD(dmm_op_options, keepidle, 4, 4);
+FIELD(dmm_op_options, keepintvl, 8, 4);
+FIELD(dmm_op_options, keepcnt, 12, 4);
+FIELD(dmm_op_options, user_timeout, 16, 4);
+FIELD(dmm_op_options, __reserved, 20, 28);
+
+SIZE(dmm_op, 64);
+FIELD(dmm_op, op, 0, 4);
+FIELD(dmm_op, slot, 4, 4);
+FIELD(dmm_op, gen, 8, 4);
+FIELD(dmm_op, flags, 12, 4);
+FIELD(dmm_op, connect, 16, 44);
+FIELD(dmm_op, options, 16, 48);
+FIELD(dmm_op, raw, 16, 48);
+
+SIZE(dmm_event, 64);
+FIELD(dmm_event, ev, 0, 4);
+FIELD(dmm_event, slot, 4, 4);
+FIELD(dmm_event, gen, 8, 4);
+FIELD(dmm_event, error, 12, 4);
+FIELD(dmm_event, raw, 16, 48);
+
+/* Numbers that others have compiled in; new ones are only appended. */
+CONST_ASSERT(DMM_ABI_VERSION == 1 && DMM_ARENA_MAGIC == 0x414d4d44);
+CONST_ASSERT(DMM_NAME_MAX == 32 && DMM_STACK_ID_MAX == 1023);
+CONST_ASSERT(DMM_OP_CONNECT == 1 && DMM_OP_OPTIONS == 2 && DMM_OP_TX == 3 &&
+	     DMM_OP_ROOM == 4 && DMM_OP_SHUTDOWN == 5 && DMM_OP_CLOSE == 6 &&
+	     DMM_OP_ABORT == 7);
+CONST_ASSERT(DMM_EV_CONNECTED == 1 && DMM_EV_RX == 2 && DMM_EV_ROOM == 3 &&
+	     DMM_EV_FIN == 4 && DMM_EV_ERROR == 5 && DMM_EV_TIMEWAIT == 6 &&
+	     DMM_EV_GONE == 7);
+CONST_ASSERT(DMM_FALLBACK_NONE == 0 && DMM_FALLBACK_NO_CLIENT == 1 &&
+	     DMM_FALLBACK_STACK_DOWN == 2 && DMM_FALLBACK_NETNS == 3 &&
+	     DMM_FALLBACK_FAMILY == 4 && DMM_FALLBACK_PROTO == 5 &&
+	     DMM_FALLBACK_KERNEL_SOCK == 6 && DMM_FALLBACK_STATE == 7 &&
+	     DMM_FALLBACK_ULP == 8 && DMM_FALLBACK_FILTER == 9 &&
+	     DMM_FALLBACK_ROUTE == 10 && DMM_FALLBACK_FASTOPEN == 11 &&
+	     DMM_FALLBACK_SOCKOPT == 12 && DMM_FALLBACK_NO_SLOT == 13 &&
+	     DMM_FALLBACK_NO_MEMORY == 14 && DMM_FALLBACK_REWRITTEN == 15);
+CONST_ASSERT(DMM_NL_CMD_STACK_GET == 1 && DMM_NL_CMD_SOCK_GET == 2 &&
+	     DMM_NL_CMD_STATS_GET == 3 && DMM_NL_A_ABI == 26);
+
+/* The BPF maps' types */
+SIZE(dmm_rule, 64);
+FIELD(dmm_rule, cgroup_id, 0, 8);
+FIELD(dmm_rule, id, 8, 4);
+FIELD(dmm_rule, match, 12, 4);
+FIELD(dmm_rule, cgroup_level, 16, 4);
+FIELD(dmm_rule, stack, 20, 4);
+FIELD(dmm_rule, dst, 24, 16);
+FIELD(dmm_rule, dst_mask, 40, 16);
+FIELD(dmm_rule, dst_family, 56, 2);
+FIELD(dmm_rule, dport_min, 58, 2);
+FIELD(dmm_rule, dport_max, 60, 2);
+FIELD(dmm_rule, __reserved, 62, 2);
+SIZE(dmm_ruleset, 8 + DMM_RULES_MAX * 64);
+FIELD(dmm_ruleset, rules, 8, DMM_RULES_MAX * 64);
+SIZE(dmm_rule_stats, 16 + DMM_FALLBACK_SLOTS * 8);
+CONST_ASSERT(DMM_FALLBACK_MAX < DMM_FALLBACK_SLOTS);
+SIZE(dmm_flow, 40);
+FIELD(dmm_flow, laddr, 0, 16);
+FIELD(dmm_flow, raddr, 16, 16);
+FIELD(dmm_flow, lport, 32, 2);
+FIELD(dmm_flow, rport, 34, 2);
+FIELD(dmm_flow, proto, 36, 1);
+FIELD(dmm_flow, family, 37, 1);
+FIELD(dmm_flow, __reserved, 38, 2);
+SIZE(dmm_flow_val, 8);
+
+#endif /* DMM_SELFTESTS_LAYOUT_H */

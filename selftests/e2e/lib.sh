@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# The wire that the end-to-end tests share, and its clean-up. Sourced.
+#
+#	dmm-e2e-app				dmm-e2e-peer
+#	10.99.0.1/24, dmm-a <--- veth ---> dmm-p, 10.99.0.2/24
+#	cgroup dmm-e2e				peer on port 5001, native
+#	stack lwip0 on dmm-a
+#
+# dmmd runs with folders of its own; `ctl` is dmmctl for it.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+OUT=${OUT:-$TOP/build}
+BIN=$OUT/bin
+HERE=$OUT/selftests/e2e
+PEER=10.99.0.2
+PORT=5001
+
+RUN=$(mktemp -d /tmp/dmm-e2e.XXXXXX)
+CGROOT=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
+CG=$CGROOT/dmm-e2e
+BPF=/sys/fs/bpf/dmm-e2e
+
+ctl() { "$BIN/dmmctl" --socket "$RUN/dmmd.sock" "$@"; }
+
+# tap RESULT NAME [WHY]
+TAP_N=0
+tap()
+{
+	TAP_N=$((TAP_N + 1))
+	if (($1 == 0)); then
+		echo "ok $TAP_N $2"
+	else
+		echo "not ok $TAP_N $2${3:+ # $3}"
+		TAP_FAILED=1
+	fi
+}
+
+# check NAME COMMAND...: a test that is one command
+check()
+{
+	local name=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		tap 0 "$name"
+	else
+		sed 's/^/# /' <<<"$out"
+		tap 1 "$name"
+	fi
+}
+
+# until_true SECONDS COMMAND...: wait for a condition
+until_true()
+{
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS < end)) || return 1
+		sleep 0.1
+	done
+}
+
+net_up()
+{
+	ip netns add dmm-e2e-app && ip netns add dmm-e2e-peer || return
+	ip link add dmm-a netns dmm-e2e-app type veth \
+		peer name dmm-p netns dmm-e2e-peer || return
+	ip -n dmm-e2e-app addr add 10.99.0.1/24 dev dmm-a
+	ip -n dmm-e2e-peer addr add $PEER/24 dev dmm-p
+	for ns in app peer; do
+		ip -n dmm-e2e-$ns link set lo up
+	done
+	ip -n dmm-e2e-app link set dmm-a up
+	ip -n dmm-e2e-peer link set dmm-p up
+}
+
+daemon_up()
+{
+	"$BIN/dmmd" --runtime-dir "$RUN" --socket "$RUN/dmmd.sock" \
+		--bpf-dir $BPF >>"$RUN/dmmd.log" 2>&1 &
+	DMMD=$!
+	until_true 20 ctl status
+}
+
+stack_up()
+{
+	ctl stack add lwip0 type=lwip dev=dmm-a netns=dmm-e2e-app &&
+		mkdir -p "$CG" &&
+		ctl rule add cgroup "$CG" dst $PEER/32 stack lwip0
+}
+
+peer_up()
+{
+	ip netns exec dmm-e2e-peer "$HERE/peer" $PEER $PORT >"$RUN/peer.log" &
+	PEER_PID=$!
+	until_true 10 grep -q ready "$RUN/peer.log"
+}
+
+# in_app COMMAND...: in the container: its netns and its cgroup
+in_app()
+{
+	# shellcheck disable=SC2016
+	bash -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' in_app \
+		"$CG" ip netns exec dmm-e2e-app "$@"
+}
+
+world_down()
+{
+	local status=$?
+
+	trap - EXIT
+	ctl shutdown >/dev/null 2>&1
+	[[ -z ${DMMD-} ]] || kill "$DMMD" 2>/dev/null
+	[[ -z ${PEER_PID-} ]] || kill "$PEER_PID" 2>/dev/null
+	pkill -f "dmm-worker.*--dev dmm-a" 2>/dev/null
+	wait 2>/dev/null
+	ip netns del dmm-e2e-app 2>/dev/null
+	ip netns del dmm-e2e-peer 2>/dev/null
+	rmdir "$CG" 2>/dev/null
+	rm -rf "$BPF" 2>/dev/null
+	((status == 0)) || [[ ! -s $RUN/dmmd.log ]] ||
+		sed 's/^/# dmmd: /' "$RUN/dmmd.log" | tail -n 40
+	rm -rf "$RUN"
+	exit "$status"
+}
+
+world_up()
+{
+	trap world_down EXIT
+	trap 'exit 1' INT TERM
+	net_up && peer_up && daemon_up && stack_up && return
+	echo "# the world could not be set up"
+	exit 1
+}

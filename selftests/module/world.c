@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/genetlink.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <mntent.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <netlink/genl/ctrl.h>
+#include <netlink/genl/genl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/dmm.h>
+
+#include "bpf/dmm_policy.skel.h"
+#include "world.h"
+
+struct world {
+	struct dmm_policy_bpf *policy;
+	struct bpf_link *link;
+	int rules;
+	int home_net;
+	char root[256];		/* cgroup2's mount point */
+	char cgroup[300];
+};
+
+static int die(const char *what)
+{
+	fprintf(stderr, "# world: %s: %s\n", what, strerror(errno));
+	return -1;
+}
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0)
+		return die(path);
+	if (write(fd, text, strlen(text)) < 0)
+		ret = die(path);
+	close(fd);
+	return ret;
+}
+
+static int find_cgroup2(char *path, size_t len)
+{
+	FILE *f = setmntent("/proc/self/mounts", "r");
+	struct mntent *m;
+	int ret = -1;
+
+	while (f && (m = getmntent(f))) {
+		if (strcmp(m->mnt_type, "cgroup2"))
+			continue;
+		snprintf(path, len, "%s", m->mnt_dir);
+		ret = 0;
+		break;
+	}
+	if (f)
+		endmntent(f);
+	return ret;
+}
+
+static int make_net(void)
+{
+	if (unshare(CLONE_NEWNET))
+		return die("unshare");
+	/* By iproute2: the world is small and its words are known. */
+	return system("ip link set lo up && ip link add d0 type dummy && "
+		      "ip addr add " WORLD_ADDR "/24 dev d0 && "
+		      "ip link set d0 up") ? die("ip") : 0;
+}
+
+static int make_cgroup(struct world *w)
+{
+	char procs[320];
+
+	if (find_cgroup2(w->root, sizeof(w->root)))
+		return die("no cgroup2 is mounted");
+	snprintf(w->cgroup, sizeof(w->cgroup), "%s/dmm-test-%d", w->root,
+		 getpid());
+	if (mkdir(w->cgroup, 0755))
+		return die(w->cgroup);
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->cgroup);
+	return write_file(procs, "0");
+}
+
+static int load_policy(struct world *w)
+{
+	int dir, err;
+
+	w->policy = dmm_policy_bpf__open();
+	if (!w->policy)
+		return die("policy");
+	w->policy->rodata->have_kfunc = true;
+	if (dmm_policy_bpf__load(w->policy))
+		return die("policy");
+	w->rules = bpf_map_create(BPF_MAP_TYPE_ARRAY, "rules", 4,
+				  sizeof(struct dmm_ruleset), 1, NULL);
+	if (w->rules < 0)
+		return die("map");
+	world_rule(w, 1);
+
+	dir = open(w->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	w->link = bpf_program__attach_cgroup(w->policy->progs.connect4, dir);
+	err = !w->link;
+	close(dir);
+	return err ? die("attach") : 0;
+}
+
+struct world *world_enter(void)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	if (!getenv("WORLD_VERBOSE"))
+		libbpf_set_print(NULL);
+	w->rules = -1;
+	w->home_net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (make_net() || make_cgroup(w) || load_policy(w)) {
+		world_leave(w);
+		return NULL;
+	}
+	return w;
+}
+
+void world_leave(struct world *w)
+{
+	char procs[300];
+
+	if (!w)
+		return;
+	bpf_link__destroy(w->link);
+	dmm_policy_bpf__destroy(w->policy);
+	if (w->rules >= 0)
+		close(w->rules);
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->root);
+	write_file(procs, "0");
+	rmdir(w->cgroup);
+	setns(w->home_net, CLONE_NEWNET);
+	close(w->home_net);
+	free(w);
+}
+
+__u32 world_ifindex(const struct world *w)
+{
+	return if_nametoindex("d0");
+}
+
+void world_rule(struct world *w, int present)
+{
+	static struct dmm_ruleset set;
+	struct dmm_rule_stats *zero;
+	__u32 key = 0, id = 1;
+
+	zero = calloc(libbpf_num_possible_cpus(), sizeof(*zero));
+	bpf_map_update_elem(bpf_map__fd(w->policy->maps.rule_stats), &id, zero,
+			    BPF_NOEXIST);
+	free(zero);
+	set = (struct dmm_ruleset) {
+		.count = !!present,
+		.rules[0] = {
+			.id = id,
+			.match = DMM_MATCH_DST,
+			.stack = WORLD_STACK,
+			.dst_family = AF_INET,
+			.dst = { inet_addr("10.77.0.0") },
+			.dst_mask = { htonl(0xffffff00) },
+		},
+	};
+	bpf_map_update_elem(w->rules, &key, &set, 0);
+	bpf_map_update_elem(bpf_map__fd(w->policy->maps.rules), &key, &w->rules,
+			    0);
+}
+
+void world_rule_stats(struct world *w, struct dmm_rule_stats *sum)
+{
+	int n = libbpf_num_possible_cpus(), i, j;
+	struct dmm_rule_stats *cpu = calloc(n, sizeof(*cpu));
+	__u32 id = 1;
+
+	memset(sum, 0, sizeof(*sum));
+	bpf_map_lookup_elem(bpf_map__fd(w->policy->maps.rule_stats), &id, cpu);
+	for (i = 0; i < n; i++) {
+		sum->hits += cpu[i].hits;
+		sum->adopted += cpu[i].adopted;
+		for (j = 0; j < DMM_FALLBACK_SLOTS; j++)
+			sum->fallback[j] += cpu[i].fallback[j];
+	}
+	free(cpu);
+}
+
+int world_connect(int fd, __u16 port)
+{
+	struct sockaddr_in to = {
+		.sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = inet_addr(WORLD_PEER),
+	};
+
+	return connect(fd, (struct sockaddr *)&to, sizeof(to)) ? -errno : 0;
+}
+
+/* The socket's own ULP, as the kernel names it. */
+int world_adopted(int fd)
+{
+	char ulp[16] = "";
+	socklen_t len = sizeof(ulp);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len))
+		return -errno;
+	return !strncmp(ulp, "dmm", 4);
+}
+
+struct want {
+	__u32 reason;
+	__u64 count;
+};
+
+static int on_stats(struct nl_msg *msg, void *arg)
+{
+	struct nlattr *attrs[DMM_NL_A_MAX + 1], *one[DMM_NL_A_MAX + 1], *nest;
+	struct want *want = arg;
+	int rem;
+
+	if (genlmsg_parse(nlmsg_hdr(msg), 0, attrs, DMM_NL_A_MAX, NULL) ||
+	    !attrs[DMM_NL_A_FALLBACKS])
+		return NL_OK;
+	nla_for_each_nested(nest, attrs[DMM_NL_A_FALLBACKS], rem) {
+		if (nla_parse_nested(one, DMM_NL_A_MAX, nest, NULL) ||
+		    !one[DMM_NL_A_REASON] || !one[DMM_NL_A_COUNT])
+			continue;
+		if (nla_get_u32(one[DMM_NL_A_REASON]) == want->reason)
+			want->count = nla_get_u64(one[DMM_NL_A_COUNT]);
+	}
+	return NL_OK;
+}
+
+/* The family answers in the initial namespace only: PID 1's. */
+__u64 world_fallbacks(__u32 reason)
+{
+	struct want want = { .reason = reason };
+	struct nl_sock *nl = nl_socket_alloc();
+	int here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int init = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
+	struct nl_msg *msg = nlmsg_alloc();
+	int family;
+
+	setns(init, CLONE_NEWNET);
+	genl_connect(nl);
+	setns(here, CLONE_NEWNET);
+	close(init);
+	close(here);
+
+	family = genl_ctrl_resolve(nl, DMM_NL_FAMILY);
+	nl_socket_modify_cb(nl, NL_CB_VALID, NL_CB_CUSTOM, on_stats, &want);
+	genlmsg_put(msg, NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0,
+		    DMM_NL_CMD_STATS_GET, DMM_NL_VERSION);
+	if (nl_send_auto(nl, msg) > 0)
+		nl_recvmsgs_default(nl);
+	nlmsg_free(msg);
+	nl_socket_free(nl);
+	return want.count;
+}
