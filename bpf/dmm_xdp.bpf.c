@@ -126,7 +126,7 @@ static __always_inline int flow_is_ours(struct dmm_flow *flow)
 	if (bpf_map_lookup_elem(&flows, flow))
 		return 1;
 	__builtin_memset(flow->laddr, 0, sizeof(flow->laddr));
-	return bpf_map_lookup_elem(&flows, flow) != NULL;
+	return !!bpf_map_lookup_elem(&flows, flow);
 }
 
 SEC("xdp")

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Stands for dmm-worker where no stack can run: takes its arguments, says its
+ * line, answers telemetry as DPDK does, ends on SIGTERM. Its name tells how it is
+ * to misbehave:
+ *
+ *	bad*	says an error and exits
+ *	odd*	says something else
+ *	dead*	exits with 3, having said nothing
+ *	crash*	says ready, then aborts after 100 ms
+ *	mute*	has no telemetry
+ *	garbage* answers telemetry with what is not JSON
+ *	stuck*	accepts telemetry and never answers
+ *
+ * FAKE_DIR is where the telemetry directories are. It lives two minutes at most.
+ */
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char *name = "", *id = "", *type = "", *dev = "";
+static int ready_fd = -1;
+
+static bool is(const char *kind)
+{
+	return !strncmp(name, kind, strlen(kind));
+}
+
+static void options(int argc, char **argv)
+{
+	static const struct option opts[] = {
+		{ "name", required_argument, NULL, 'n' },
+		{ "id", required_argument, NULL, 'i' },
+		{ "type", required_argument, NULL, 't' },
+		{ "dev", required_argument, NULL, 'd' },
+		{ "netns", required_argument, NULL, 'N' },
+		{ "route", required_argument, NULL, 'r' },
+		{ "plugin-dir", required_argument, NULL, 'p' },
+		{ "ready-fd", required_argument, NULL, 'R' },
+		{}
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", opts, NULL)) != -1) {
+		switch (c) {
+		case 'n': name = optarg; break;
+		case 'i': id = optarg; break;
+		case 't': type = optarg; break;
+		case 'd': dev = optarg; break;
+		case 'R': ready_fd = atoi(optarg); break;
+		case 'N': case 'r': case 'p': break;
+		default: exit(9);
+		}
+	}
+}
+
+static void say(const char *line)
+{
+	if (write(ready_fd, line, strlen(line)) < 0)
+		exit(8);
+	close(ready_fd);
+}
+
+static int telemetry_listen(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char dir[96];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%s/dmm-%s", getenv("FAKE_DIR"), name);
+	mkdir(dir, 0700);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/dpdk_telemetry.v2", dir);
+	unlink(addr.sun_path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 4) < 0)
+		exit(7);
+	return fd;
+}
+
+/* One client at a time. */
+static void telemetry_serve(int lfd)
+{
+	char cmd[256], out[512];
+	ssize_t n;
+	int fd;
+
+	fd = accept(lfd, NULL, NULL);
+	if (fd < 0)
+		return;
+	if (is("stuck"))
+		return;
+	snprintf(out, sizeof(out), "{\"version\":\"fake\",\"pid\":%d,\"max_output_len\":16384}",
+		 getpid());
+	send(fd, out, strlen(out), MSG_NOSIGNAL);
+	while ((n = recv(fd, cmd, sizeof(cmd) - 1, 0)) > 0) {
+		cmd[n] = 0;
+		if (is("garbage"))
+			snprintf(out, sizeof(out), "{\"%s\":[[[", cmd);
+		else if (!strcmp(cmd, "/dmm/info"))
+			snprintf(out, sizeof(out),
+				 "{\"%s\":{\"name\":\"%s\",\"id\":%s,\"type\":\"%s\",\"dev\":\"%s\",\"pid\":%d}}",
+				 cmd, name, id, type, dev, getpid());
+		else
+			snprintf(out, sizeof(out),
+				 "{\"%s\":{\"rx_frames\":11,\"tx_frames\":22}}", cmd);
+		send(fd, out, strlen(out), MSG_NOSIGNAL);
+	}
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd p = { .fd = -1, .events = POLLIN };
+
+	alarm(120);
+	options(argc, argv);
+	if (is("dead"))
+		return 3;
+	if (is("bad")) {
+		say("error: the device has no queue to give\n");
+		return 1;
+	}
+	if (is("odd")) {
+		say("hello there\n");
+		pause();
+	}
+	if (!is("mute"))
+		p.fd = telemetry_listen();
+	say("ready\n");
+	if (is("crash")) {
+		usleep(100 * 1000);
+		abort();
+	}
+	/* SIGTERM has its default action: good enough for an orderly end. */
+	while (poll(&p, 1, -1) >= 0)
+		telemetry_serve(p.fd);
+	return 0;
+}
