@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "uclient.h"
+
+#define WAIT_MS		20000
+
+int uc_open(struct uclient *uc, const char *path, uint32_t saddr,
+	    uint32_t ifindex)
+{
+	int ret;
+
+	memset(uc, 0, sizeof(*uc));
+	ret = dmm_client_open(&uc->client, path);
+	if (ret)
+		return ret;
+	uc->chan = dmm_client_chan(uc->client);
+	uc->saddr = saddr;
+	uc->ifindex = ifindex;
+	uc->next_port = 20000;
+	return 0;
+}
+
+void uc_close(struct uclient *uc)
+{
+	dmm_client_close(uc->client);
+	uc->client = NULL;
+}
+
+static void op_put(struct uclient *uc, const struct dmm_op *op)
+{
+	while (dmm_chan_op_put(uc->chan, op) == -ENOSPC)
+		dmm_client_submit(uc->client);
+	dmm_client_submit(uc->client);
+}
+
+void uc_op(struct uclient *uc, uint32_t slot, uint32_t what)
+{
+	struct dmm_op op = {
+		.op = what,
+		.slot = slot,
+		.gen = uc->conns[slot].gen,
+	};
+
+	op_put(uc, &op);
+}
+
+int uc_connect_start(struct uclient *uc, uint32_t daddr, uint16_t dport,
+		     uint16_t sport)
+{
+	struct dmm_op op = { .op = DMM_OP_CONNECT };
+	struct uc_conn *c;
+	uint32_t i;
+
+	for (i = 0; i < UC_SLOTS; i++) {
+		op.slot = uc->next_slot++ % UC_SLOTS;
+		if (!uc->conns[op.slot].open)
+			break;
+	}
+	if (i == UC_SLOTS)
+		return -EMFILE;
+	if (!sport) {
+		sport = uc->next_port++;
+		if (uc->next_port > 60000)
+			uc->next_port = 20000;
+	}
+	c = &uc->conns[op.slot];
+	*c = (struct uc_conn) { .gen = ++uc->next_gen, .open = true };
+	op.gen = c->gen;
+	op.connect = (struct dmm_op_connect) {
+		.family = AF_INET,
+		.sport = __builtin_bswap16(sport),
+		.dport = __builtin_bswap16(dport),
+		.ifindex = uc->ifindex,
+		.saddr = { uc->saddr },
+		.daddr = { daddr },
+	};
+	dmm_chan_slot_open(uc->chan, op.slot);
+	op_put(uc, &op);
+	return op.slot;
+}
+
+int uc_connect(struct uclient *uc, uint32_t daddr, uint16_t dport)
+{
+	int slot = uc_connect_start(uc, daddr, dport, 0);
+	struct uc_conn *c;
+	int ret;
+
+	if (slot < 0)
+		return slot;
+	c = &uc->conns[slot];
+	while (!c->connected && !c->final) {
+		ret = uc_wait(uc, WAIT_MS);
+		if (ret)
+			return ret;
+	}
+	if (c->connected)
+		return slot;
+	c->open = false;
+	return c->final == DMM_EV_ERROR ? -(int)c->error : -ECONNABORTED;
+}
+
+static int events_take(struct uclient *uc)
+{
+	struct dmm_event ev;
+	struct uc_conn *c;
+	int n = 0;
+
+	while (dmm_chan_event_get(uc->chan, &ev) == 1) {
+		n++;
+		if (ev.slot >= UC_SLOTS)
+			continue;
+		c = &uc->conns[ev.slot];
+		if (!c->open || c->gen != ev.gen)
+			continue;
+		if (ev.ev == DMM_EV_CONNECTED)
+			c->connected = true;
+		else if (ev.ev == DMM_EV_FIN)
+			c->fin = true;
+		else if (ev.ev >= DMM_EV_ERROR)
+			c->final = ev.ev, c->error = ev.error;
+	}
+	if (n)
+		dmm_chan_event_done(uc->chan);
+	uc->events += n;
+	return n;
+}
+
+int uc_wait(struct uclient *uc, int timeout_ms)
+{
+	struct pollfd pfds[] = {
+		{ .fd = dmm_client_event_fd(uc->client), .events = POLLIN },
+		{ .fd = dmm_client_sock(uc->client), .events = POLLIN },
+	};
+	struct timespec a, b;
+	uint64_t n;
+	int ret;
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	while (!events_take(uc)) {
+		ret = poll(pfds, 2, uc->spin ? 0 : timeout_ms);
+		if (pfds[1].revents)
+			return -EPIPE;
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		if (!ret && (b.tv_sec - a.tv_sec) * 1000 +
+		    (b.tv_nsec - a.tv_nsec) / 1000000 >= timeout_ms)
+			return -ETIMEDOUT;
+		if (pfds[0].revents &&
+		    read(pfds[0].fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+			return -errno;
+	}
+	return 0;
+}
+
+int uc_send_some(struct uclient *uc, uint32_t slot, const void *buf,
+		 uint32_t len)
+{
+	struct dmm_ring *tx = dmm_chan_tx(uc->chan, slot);
+	int n = dmm_ring_write(tx, buf, len);
+
+	if (n > 0 && dmm_ring_due(tx))
+		uc_op(uc, slot, DMM_OP_TX);
+	return n;
+}
+
+int uc_recv_some(struct uclient *uc, uint32_t slot, void *buf, uint32_t len)
+{
+	struct dmm_ring *rx = dmm_chan_rx(uc->chan, slot);
+	int n = dmm_ring_read(rx, buf, len);
+
+	if (n > 0 && dmm_ring_due(rx))
+		uc_op(uc, slot, DMM_OP_ROOM);
+	return n;
+}
+
+static int failure(const struct uc_conn *c)
+{
+	if (c->final == DMM_EV_ERROR)
+		return -(int)c->error;
+	return c->final ? -EPIPE : 0;
+}
+
+int uc_send(struct uclient *uc, uint32_t slot, const void *buf, size_t len)
+{
+	struct dmm_ring *tx = dmm_chan_tx(uc->chan, slot);
+	struct uc_conn *c = &uc->conns[slot];
+	const uint8_t *from = buf;
+	int n;
+
+	while (len) {
+		if (failure(c))
+			return failure(c);
+		n = uc_send_some(uc, slot, from, len < 1 << 20 ? len : 1 << 20);
+		if (n < 0)
+			return n;
+		from += n;
+		len -= n;
+		if (n || dmm_ring_arm(tx, dmm_ring_size(tx) / 4))
+			continue;
+		n = uc_wait(uc, WAIT_MS);
+		if (n)
+			return n;
+	}
+	return 0;
+}
+
+long uc_recv(struct uclient *uc, uint32_t slot, void *buf, size_t len)
+{
+	struct dmm_ring *rx = dmm_chan_rx(uc->chan, slot);
+	struct uc_conn *c = &uc->conns[slot];
+	uint8_t *to = buf;
+	size_t got = 0;
+	bool end;
+	int n;
+
+	while (got < len) {
+		end = c->fin || c->final;
+		n = uc_recv_some(uc, slot, to + got,
+				 len - got < 1 << 20 ? len - got : 1 << 20);
+		if (n < 0)
+			return n;
+		got += n;
+		if (n)
+			continue;
+		if (end)
+			return c->fin ? (long)got : failure(c);
+		if (dmm_ring_arm(rx, 0))
+			continue;
+		n = uc_wait(uc, WAIT_MS);
+		if (n)
+			return n;
+	}
+	return got;
+}
+
+int uc_finish(struct uclient *uc, uint32_t slot, int timeout_ms)
+{
+	struct uc_conn *c = &uc->conns[slot];
+	int ret;
+
+	while (!c->final) {
+		ret = uc_wait(uc, timeout_ms);
+		if (ret)
+			return ret;
+	}
+	c->open = false;
+	return c->final;
+}

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Connections: between the rings of a slot and a PCB of lwIP.
+ *
+ * Data to send is never copied before it becomes a packet: lwIP's segments point
+ * into the transmit ring, whose space goes back when the peer has acknowledged.
+ * Data received is copied once, into the receive ring; the window is that ring's
+ * free space.
+ *
+ * lwIP frees a PCB in many places, most of them within its own input or timers.
+ * It tells us by the ext-arg's destroy callback, which does nothing but forget
+ * the PCB and put the connection on the dirty list; conn_run_dirty() then reports
+ * the end, outside lwIP. The same walk notices TIME_WAIT, which lwIP enters
+ * without a word.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+
+#include "lwip/sys.h"
+
+#include "lwip_stack.h"
+
+#define SYN_RTO_MS	1000
+#define POLL_TICKS	(1000 / TICK_MS)
+/* Given to lwIP beyond what the window lets out, so that it never runs dry. */
+#define AHEAD_SEGS	4
+
+/* Only the clients choose tuples, so a keyed product is hash enough. */
+static unsigned int tuple_hash(const struct dmm_tuple *t)
+{
+	uint64_t addrs = (uint64_t)t->laddr[0] << 32 | t->raddr[0];
+	uint64_t ports = (uint64_t)t->lport << 16 | t->rport;
+	uint64_t key = the_stack.isn_key[0] | 1;
+
+	return ((addrs ^ ports * key) * key) >> (64 - CONN_HASH_BITS);
+}
+
+struct dmm_stack_conn *conn_find(const struct dmm_tuple *t)
+{
+	struct dmm_stack_conn *sc;
+
+	LIST_FOREACH(sc, &the_stack.conns[tuple_hash(t)], hash) {
+		if (sc->tuple.laddr[0] == t->laddr[0] &&
+		    sc->tuple.raddr[0] == t->raddr[0] &&
+		    sc->tuple.lport == t->lport && sc->tuple.rport == t->rport)
+			return sc;
+	}
+	return NULL;
+}
+
+void conn_set_dirty(struct dmm_stack_conn *sc)
+{
+	if (!sc->dirty) {
+		sc->dirty = true;
+		STAILQ_INSERT_TAIL(&the_stack.dirty, sc, next_dirty);
+	}
+}
+
+/* ------------------------------------------------------------------------- */
+
+/* The client broke a ring's rules. In a callback of lwIP: return ERR_ABRT. */
+static void conn_break(struct dmm_stack_conn *sc)
+{
+	sc->error = ECONNRESET;
+	tcp_abort(sc->pcb);
+}
+
+/*
+ * Give lwIP what is in the transmit ring, as far as the window lets it out and a
+ * little more; acknowledgements bring us back for the rest. Only when the ring
+ * is empty do we ask to be told of more.
+ */
+static void conn_pump(struct dmm_stack_conn *sc)
+{
+	const struct dmm_host_ops *ops = the_stack.ops;
+	struct tcp_pcb *pcb = sc->pcb;
+	u32_t limit, n;
+	const void *span;
+	int ret;
+
+	if (!pcb || !sc->host || !sc->connected || sc->fin_sent)
+		return;
+	limit = LWIP_MIN(pcb->cwnd, pcb->snd_wnd) + AHEAD_SEGS * pcb->mss;
+	limit = LWIP_MIN(limit, TCP_SND_BUF);
+	for (;;) {
+		ret = ops->tx_peek(sc->host, sc->queued, &span);
+		if (ret < 0) {
+			conn_break(sc);
+			return;
+		}
+		if (!ret) {
+			if (sc->fin_wanted) {
+				pcb->tmr = tcp_ticks;
+				sc->fin_sent = true;
+				tcp_shutdown(pcb, 0, 1);
+				return;
+			}
+			if (ops->tx_arm(sc->host))
+				continue;
+			break;
+		}
+		/* a whole segment or nothing, unless nothing is under way */
+		if (sc->queued && sc->queued + pcb->mss > limit)
+			break;
+		n = LWIP_MIN((u32_t)ret, limit - sc->queued);
+		n = LWIP_MIN(n, pcb->snd_buf);
+		n = LWIP_MIN(n, 0xffffu - 0xffffu % pcb->mss);
+		if (!n || tcp_write(pcb, span, n, n < (u32_t)ret ?
+				    TCP_WRITE_FLAG_MORE : 0) != ERR_OK)
+			break;
+		sc->queued += n;
+	}
+	tcp_output(pcb);
+}
+
+/* The client took some: open the window. Returns -EPROTO if it cheats. */
+static int conn_open_window(struct dmm_stack_conn *sc)
+{
+	const struct dmm_host_ops *ops = the_stack.ops;
+	struct tcp_pcb *pcb = sc->pcb;
+	u32_t freed, step;
+	int ret;
+
+	for (;;) {
+		ret = ops->rx_freed(sc->host);
+		if (ret < 0 || (u32_t)ret > sc->unread)
+			return -EPROTO;
+		freed = ret;
+		sc->unread -= freed;
+		for (; freed; freed -= step) {
+			step = LWIP_MIN(freed, 0xffffu);
+			tcp_recved(pcb, step);
+		}
+		if (sc->unread < TCP_WND_MAX(pcb) / 2) {
+			sc->room_armed = false;
+			return 0;
+		}
+		/* more than half is unread: hear when half of that is taken */
+		if (sc->room_armed || !ops->rx_arm(sc->host, sc->unread / 2)) {
+			sc->room_armed = true;
+			return 0;
+		}
+	}
+}
+
+static void conn_info(struct dmm_stack_conn *sc)
+{
+	struct tcp_pcb *pcb = sc->pcb;
+
+	if (sc->info_tick == tcp_ticks || !sc->host)
+		return;
+	sc->info_tick = tcp_ticks;
+	sc->info.cwnd = pcb->cwnd;
+	sc->info.mss = pcb->mss;
+	the_stack.ops->info(sc->host, &sc->info);
+}
+
+/* ------------------------------------------------------------------------- */
+
+static err_t connected_cb(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+	struct dmm_stack_conn *sc = arg;
+
+	sc->connected = true;
+	tcp_poll(pcb, pcb->poll, sc->user_timeout ? 1 : POLL_TICKS);
+	if (sc->host)
+		the_stack.ops->connected(sc->host);
+	return ERR_OK;
+}
+
+static err_t recv_cb(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+{
+	const struct dmm_host_ops *ops = the_stack.ops;
+	struct dmm_stack_conn *sc = arg;
+	struct pbuf *q;
+
+	if (!p) {
+		if (sc->host)
+			ops->fin(sc->host);
+		return ERR_OK;
+	}
+	if (!sc->host) {
+		pbuf_free(p);
+		return ERR_OK;
+	}
+	for (q = p; q; q = q->next) {
+		if (ops->rx_put(sc->host, q->payload, q->len) != q->len)
+			break;
+		sc->unread += q->len;
+	}
+	pbuf_free(p);
+	if (q || conn_open_window(sc)) {
+		conn_break(sc);
+		return ERR_ABRT;
+	}
+	return ERR_OK;
+}
+
+/* The ring is refilled by conn_run_dirty(), once for the batch. */
+static err_t sent_cb(void *arg, struct tcp_pcb *pcb, u16_t len)
+{
+	struct dmm_stack_conn *sc = arg;
+	uint64_t us;
+
+	sc->queued -= len;
+	if (sc->host)
+		the_stack.ops->tx_acked(sc->host, len);
+	if (sc->rtt_us && TCP_SEQ_GEQ(pcb->lastack, sc->rtt_seq)) {
+		us = the_stack.ops->now_us(the_stack.host) - sc->rtt_us;
+		sc->rtt_us = 0;
+		if (!sc->info.srtt_us)
+			sc->info.srtt_us = us;
+		else
+			sc->info.srtt_us += ((int64_t)us -
+					     (int64_t)sc->info.srtt_us) / 8;
+	}
+	return ERR_OK;
+}
+
+/*
+ * Every tick while opening or with a user timeout, else every second. Doubles the
+ * SYN's timeout (lwIP does not), keeps TCP_USER_TIMEOUT, retries what lacked
+ * memory.
+ */
+static err_t poll_cb(void *arg, struct tcp_pcb *pcb)
+{
+	struct dmm_stack_conn *sc = arg;
+	u32_t now = sys_now();
+
+	if (pcb->state == SYN_SENT)
+		pcb->rto = (SYN_RTO_MS / TICK_MS) << LWIP_MIN(pcb->nrtx, 6);
+	if (!pcb->nrtx && !pcb->persist_probe)
+		sc->stalled_ms = 0;
+	else if (!sc->stalled_ms)
+		sc->stalled_ms = now | 1;
+	else if (sc->user_timeout && now - sc->stalled_ms > sc->user_timeout) {
+		sc->error = ETIMEDOUT;
+		tcp_abort(pcb);
+		return ERR_ABRT;
+	}
+	conn_set_dirty(sc);
+	return ERR_OK;
+}
+
+/* The PCB is freed already, or about to be. */
+static void err_cb(void *arg, err_t err)
+{
+	struct dmm_stack_conn *sc = arg;
+
+	if (sc->error)
+		return;
+	if (err == ERR_RST)
+		sc->error = sc->connected ? ECONNRESET : ECONNREFUSED;
+	else if (err == ERR_ABRT)
+		sc->error = ETIMEDOUT;
+}
+
+static void destroy_cb(u8_t id, void *data)
+{
+	struct dmm_stack_conn *sc = data;
+
+	if (!sc)
+		return;
+	sc->pcb = NULL;
+	conn_set_dirty(sc);
+}
+
+static const struct tcp_ext_arg_callbacks ext_callbacks = {
+	.destroy = destroy_cb,
+};
+
+/* ------------------------------------------------------------------------- */
+
+static void conn_free(struct dmm_stack_conn *sc)
+{
+	the_stack.ops->flow_del(the_stack.host, &sc->tuple);
+	LIST_REMOVE(sc, hash);
+	count(&the_stack.stats.conns, -1);
+	free(sc);
+}
+
+/* After lwIP ran: report what became of the connection, go on with it. */
+static void conn_look_after(struct dmm_stack_conn *sc)
+{
+	const struct dmm_host_ops *ops = the_stack.ops;
+	struct tcp_pcb *pcb = sc->pcb;
+	struct dmm_conn *host = sc->host;
+
+	if (!pcb) {
+		sc->host = NULL;
+		if (host && sc->error && !sc->closing)
+			ops->failed(host, sc->error);
+		else if (host)
+			ops->gone(host);
+		conn_free(sc);
+		return;
+	}
+	if (pcb->state == TIME_WAIT) {
+		sc->host = NULL;
+		if (host)
+			ops->timewait(host);
+		return;
+	}
+	if (pcb->state == FIN_WAIT_2 && !sc->fin_wait_2) {
+		/* lwIP counts from the last segment, we from now */
+		sc->fin_wait_2 = true;
+		pcb->tmr = tcp_ticks;
+	}
+	conn_pump(sc);
+	if (sc->pcb)
+		conn_info(sc);
+}
+
+void conn_run_dirty(void)
+{
+	struct dmm_stack_conn *sc;
+
+	while ((sc = STAILQ_FIRST(&the_stack.dirty))) {
+		STAILQ_REMOVE_HEAD(&the_stack.dirty, next_dirty);
+		sc->dirty = false;
+		conn_look_after(sc);
+	}
+}
+
+/* ------------------------------------------------------------------------- */
+
+static int lwip_errno(err_t err)
+{
+	switch (err) {
+	case ERR_MEM:
+	case ERR_BUF:
+		return -ENOBUFS;
+	case ERR_RTE:
+		return -ENETUNREACH;
+	default:
+		return -ECONNRESET;
+	}
+}
+
+static int conn_open(struct dmm_stack_conn *sc, const struct dmm_op_connect *op)
+{
+	ip_addr_t raddr = { .addr = op->daddr[0] };
+	struct tcp_pcb *pcb;
+	err_t err;
+
+	pcb = tcp_new();
+	if (!pcb)
+		return -ENOBUFS;
+	/* instead of tcp_bind(), which walks all PCBs for a clash */
+	pcb->local_ip.addr = op->saddr[0];
+	pcb->local_port = ntohs(op->sport);
+	pcb->tos = op->dscp;
+	if (op->ttl)
+		pcb->ttl = op->ttl;
+	pcb->rto = SYN_RTO_MS / TICK_MS;
+	pcb->sv = SYN_RTO_MS / TICK_MS;
+	tcp_arg(pcb, sc);
+	tcp_recv(pcb, recv_cb);
+	tcp_sent(pcb, sent_cb);
+	tcp_err(pcb, err_cb);
+	tcp_poll(pcb, poll_cb, 1);
+	tcp_ext_arg_set(pcb, the_stack.ext_id, sc);
+	tcp_ext_arg_set_callbacks(pcb, the_stack.ext_id, &ext_callbacks);
+	sc->pcb = pcb;
+	err = tcp_connect(pcb, &raddr, ntohs(op->dport), connected_cb);
+	if (err == ERR_OK)
+		return 0;
+	tcp_ext_arg_set(pcb, the_stack.ext_id, NULL);
+	tcp_err(pcb, NULL);
+	pcb->local_port = 0;	/* not on the list of the bound */
+	tcp_abandon(pcb, 0);
+	return lwip_errno(err);
+}
+
+int conn_connect(struct dmm_stack *stack, struct dmm_conn *host,
+		 const struct dmm_op_connect *op, struct dmm_stack_conn **scp)
+{
+	struct dmm_tuple tuple = {
+		.laddr = { op->saddr[0] },
+		.raddr = { op->daddr[0] },
+		.lport = op->sport,
+		.rport = op->dport,
+		.family = AF_INET,
+	};
+	struct dmm_stack_conn *sc;
+	int ret;
+
+	if (op->family != AF_INET)
+		return -ENETUNREACH;
+	sc = conn_find(&tuple);
+	if (sc) {
+		if (sc->pcb && sc->pcb->state != TIME_WAIT)
+			return -ECONNRESET;
+		if (sc->pcb)
+			tcp_abort(sc->pcb);
+		conn_run_dirty();
+	}
+	sc = calloc(1, sizeof(*sc));
+	if (!sc)
+		return -ENOBUFS;
+	sc->host = host;
+	sc->tuple = tuple;
+	ret = stack->ops->flow_add(stack->host, &tuple);
+	if (ret) {
+		free(sc);
+		return -ENOBUFS;
+	}
+	LIST_INSERT_HEAD(&stack->conns[tuple_hash(&tuple)], sc, hash);
+	count(&stack->stats.conns, 1);
+	*scp = sc;
+	ret = conn_open(sc, op);
+	if (ret) {
+		*scp = NULL;
+		conn_free(sc);
+		return ret;
+	}
+	count(&stack->stats.conns_total, 1);
+	return 0;
+}
+
+void conn_tx_ready(struct dmm_stack_conn *sc)
+{
+	conn_pump(sc);
+	conn_run_dirty();
+}
+
+void conn_rx_room(struct dmm_stack_conn *sc)
+{
+	sc->room_armed = false;
+	if (sc->pcb && conn_open_window(sc))
+		conn_break(sc);
+	conn_run_dirty();
+}
+
+void conn_shutdown(struct dmm_stack_conn *sc)
+{
+	sc->fin_wanted = true;
+	conn_pump(sc);
+	conn_run_dirty();
+}
+
+void conn_close(struct dmm_stack_conn *sc)
+{
+	if (!sc->pcb)
+		return;
+	sc->closing = true;
+	if (!sc->connected) {
+		tcp_abandon(sc->pcb, 0);
+	} else {
+		tcp_shutdown(sc->pcb, 1, 0);
+		sc->pcb->tmr = tcp_ticks;
+		sc->fin_wanted = true;
+		conn_pump(sc);
+	}
+	conn_run_dirty();
+}
+
+void conn_abort(struct dmm_stack_conn *sc)
+{
+	sc->host = NULL;
+	if (sc->pcb)
+		tcp_abandon(sc->pcb, sc->connected);
+	conn_run_dirty();
+}
+
+void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
+{
+	struct tcp_pcb *pcb = sc->pcb;
+
+	if (!pcb)
+		return;
+	if (opts->set & DMM_OPT_NODELAY)
+		tcp_nagle_disable(pcb);
+	else
+		tcp_nagle_enable(pcb);
+	if (opts->set & DMM_OPT_KEEPALIVE)
+		ip_set_option(pcb, SOF_KEEPALIVE);
+	else
+		ip_reset_option(pcb, SOF_KEEPALIVE);
+	/* seconds, at most 32767 of them (as in Linux); lwIP has milliseconds */
+	if (opts->keepidle && opts->keepidle <= 32767)
+		pcb->keep_idle = opts->keepidle * 1000;
+	if (opts->keepintvl && opts->keepintvl <= 32767)
+		pcb->keep_intvl = opts->keepintvl * 1000;
+	if (opts->keepcnt && opts->keepcnt <= 127)
+		pcb->keep_cnt = opts->keepcnt;
+	sc->user_timeout = opts->user_timeout;
+	if (sc->connected)
+		tcp_poll(pcb, poll_cb, sc->user_timeout ? 1 : POLL_TICKS);
+	tcp_output(pcb);
+}
+
+void conn_unreachable(struct dmm_stack *stack, uint8_t family,
+		      const void *daddr)
+{
+	const uint32_t *addr = daddr;
+	struct dmm_stack_conn *sc;
+	unsigned int i;
+
+	if (family != AF_INET)
+		return;
+	for (i = 0; i < 1U << CONN_HASH_BITS; i++) {
+		LIST_FOREACH(sc, &stack->conns[i], hash) {
+			if (sc->tuple.raddr[0] != *addr || !sc->pcb ||
+			    sc->pcb->state != SYN_SENT)
+				continue;
+			sc->error = EHOSTUNREACH;
+			tcp_abandon(sc->pcb, 0);
+		}
+	}
+	conn_run_dirty();
+}

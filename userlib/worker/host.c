@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Connections between a client's slot and the plug-in: ops go one way, what the
+ * plug-in reports the other.
+ *
+ * Reports are not messages yet. They set a bit and put the connection on its
+ * channel's list; conn_events_run() makes messages of them at the end of a turn,
+ * so that many reports make one message, an event index is looked at once, and a
+ * full event ring loses nothing.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include <rte_mbuf.h>
+
+#include "private.h"
+
+#define OPS_BURST	256
+
+static void conn_pend(struct dmm_conn *conn, uint32_t what)
+{
+	if (!conn->pend)
+		STAILQ_INSERT_TAIL(&conn->ch->pend, conn, next_pend);
+	conn->pend |= what;
+}
+
+/* The plug-in has said its last word. */
+static void conn_end(struct dmm_conn *conn, uint32_t event, uint32_t error)
+{
+	conn->sc = NULL;
+	conn->final = event;
+	conn->error = error;
+	conn_pend(conn, PEND_FINAL);
+}
+
+static void host_connected(struct dmm_conn *conn)
+{
+	conn_pend(conn, PEND_CONNECTED);
+}
+
+static int host_rx_put(struct dmm_conn *conn, const void *data, uint32_t len)
+{
+	conn_pend(conn, PEND_RX);
+	return dmm_ring_write(conn->rx, data, len);
+}
+
+static int host_rx_freed(struct dmm_conn *conn)
+{
+	return dmm_ring_moved(conn->rx);
+}
+
+static bool host_rx_arm(struct dmm_conn *conn, uint32_t bytes)
+{
+	return dmm_ring_arm(conn->rx, bytes);
+}
+
+static int host_tx_peek(struct dmm_conn *conn, uint32_t off, const void **span)
+{
+	return dmm_ring_peek(conn->tx, off, span);
+}
+
+static void host_tx_acked(struct dmm_conn *conn, uint32_t len)
+{
+	dmm_ring_consume(conn->tx, len);
+	conn_pend(conn, PEND_ROOM);
+}
+
+static bool host_tx_arm(struct dmm_conn *conn)
+{
+	return dmm_ring_arm(conn->tx, 0);
+}
+
+static void host_fin(struct dmm_conn *conn)
+{
+	conn_pend(conn, PEND_FIN);
+}
+
+static void host_failed(struct dmm_conn *conn, int error)
+{
+	stat_add(&conn->ch->w->stats.conns_failed, 1);
+	conn_end(conn, DMM_EV_ERROR, error);
+}
+
+static void host_timewait(struct dmm_conn *conn)
+{
+	conn_end(conn, DMM_EV_TIMEWAIT, 0);
+}
+
+static void host_gone(struct dmm_conn *conn)
+{
+	conn_end(conn, DMM_EV_GONE, 0);
+}
+
+static void host_info(struct dmm_conn *conn, const struct dmm_stack_info *info)
+{
+	struct dmm_slot_info si = {
+		.srtt_us = info->srtt_us,
+		.snd_cwnd = info->cwnd,
+		.snd_mss = info->mss,
+		.retrans = info->retrans,
+	};
+
+	dmm_chan_slot_info(conn->ch->chan, conn - conn->ch->conns, &si);
+}
+
+/* To the plug-in, the worker is an opaque struct dmm_host. */
+static struct dmm_worker *worker_of(struct dmm_host *host)
+{
+	return (struct dmm_worker *)host;
+}
+
+static void host_output(struct dmm_host *host, struct rte_mbuf *m,
+			uint8_t family, const void *daddr)
+{
+	neigh_output(worker_of(host), m, family, daddr);
+}
+
+static int host_flow_add(struct dmm_host *host, const struct dmm_tuple *tuple)
+{
+	return xdp_flow_add(worker_of(host), tuple);
+}
+
+static void host_flow_del(struct dmm_host *host, const struct dmm_tuple *tuple)
+{
+	xdp_flow_del(worker_of(host), tuple);
+}
+
+static uint32_t host_now_ms(struct dmm_host *host)
+{
+	return worker_of(host)->now_ms;
+}
+
+static uint64_t host_now_us(struct dmm_host *host)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000;
+}
+
+static struct rte_mempool *host_pool(struct dmm_host *host)
+{
+	return worker_of(host)->port.pool;
+}
+
+static uint16_t host_mtu(struct dmm_host *host)
+{
+	return worker_of(host)->port.mtu;
+}
+
+const struct dmm_host_ops worker_host_ops = {
+	.abi = DMM_STACK_ABI,
+	.size = sizeof(struct dmm_host_ops),
+	.connected = host_connected,
+	.rx_put = host_rx_put,
+	.rx_freed = host_rx_freed,
+	.rx_arm = host_rx_arm,
+	.tx_peek = host_tx_peek,
+	.tx_acked = host_tx_acked,
+	.tx_arm = host_tx_arm,
+	.fin = host_fin,
+	.failed = host_failed,
+	.timewait = host_timewait,
+	.gone = host_gone,
+	.info = host_info,
+	.output = host_output,
+	.flow_add = host_flow_add,
+	.flow_del = host_flow_del,
+	.now_ms = host_now_ms,
+	.now_us = host_now_us,
+	.pool = host_pool,
+	.mtu = host_mtu,
+	.log = worker_log,
+};
+
+/* ------------------------------------------------------------------------- */
+
+static bool connect_ok(const struct dmm_worker *w, const struct dmm_op *op)
+{
+	const struct dmm_op_connect *c = &op->connect;
+
+	return !op->flags && c->family == AF_INET && c->sport && c->dport &&
+	       c->saddr[0] && c->daddr[0] &&
+	       c->ifindex == (uint32_t)w->ifindex;
+}
+
+static bool op_connect(struct channel *ch, const struct dmm_op *op)
+{
+	struct dmm_conn *conn = &ch->conns[op->slot];
+	struct dmm_worker *w = ch->w;
+	int ret;
+
+	if (conn->live || !op->gen || !connect_ok(w, op))
+		return false;
+	dmm_chan_slot_open(ch->chan, op->slot);
+	*conn = (struct dmm_conn) {
+		.ch = ch,
+		.gen = op->gen,
+		.live = true,
+		.tx = dmm_chan_tx(ch->chan, op->slot),
+		.rx = dmm_chan_rx(ch->chan, op->slot),
+	};
+	stat_add(&w->stats.conns, 1);
+	stat_add(&w->stats.conns_total, 1);
+	ret = w->ops->connect(w->stack, conn, &op->connect, &conn->sc);
+	if (ret)
+		host_failed(conn, -ret);
+	return true;
+}
+
+static bool op_run(struct channel *ch, const struct dmm_op *op)
+{
+	const struct dmm_stack_ops *ops = ch->w->ops;
+	struct dmm_conn *conn;
+
+	if (op->slot >= dmm_chan_nslots(ch->chan))
+		return false;
+	if (op->op == DMM_OP_CONNECT)
+		return op_connect(ch, op);
+	conn = &ch->conns[op->slot];
+	if (!conn->live || conn->gen != op->gen) {
+		stat_add(&ch->w->stats.stale_ops, 1);
+		return true;
+	}
+	if (!conn->sc)		/* has ended, and the client is being told */
+		return true;
+	switch (op->op) {
+	case DMM_OP_OPTIONS:
+		ops->options(conn->sc, &op->options);
+		return true;
+	case DMM_OP_TX:
+		ops->tx_ready(conn->sc);
+		return true;
+	case DMM_OP_ROOM:
+		ops->rx_room(conn->sc);
+		return true;
+	case DMM_OP_SHUTDOWN:
+		ops->shutdown(conn->sc);
+		return true;
+	case DMM_OP_CLOSE:
+		ops->close(conn->sc);
+		return true;
+	case DMM_OP_ABORT:
+		ops->abort(conn->sc);
+		host_gone(conn);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Take a burst of ops; true if there were any. */
+bool conn_ops_run(struct channel *ch)
+{
+	struct dmm_op op;
+	int n, ret;
+
+	for (n = 0; n < OPS_BURST; n++) {
+		ret = dmm_chan_op_get(ch->chan, &op);
+		if (!ret)
+			break;
+		if (ret < 0) {
+			stat_add(&ch->w->stats.bad_ops, 1);
+			ch->broken = true;
+			break;
+		}
+		stat_add(&ch->w->stats.ops, 1);
+		if (!op_run(ch, &op))
+			stat_add(&ch->w->stats.bad_ops, 1);
+	}
+	if (n)
+		dmm_chan_op_done(ch->chan);
+	return n;
+}
+
+/* ------------------------------------------------------------------------- */
+
+static int event_put(struct dmm_conn *conn, uint32_t ev, uint32_t error)
+{
+	struct dmm_event event = {
+		.ev = ev,
+		.slot = conn - conn->ch->conns,
+		.gen = conn->gen,
+		.error = error,
+	};
+	int ret;
+
+	ret = dmm_chan_event_put(conn->ch->chan, &event);
+	if (!ret)
+		stat_add(&conn->ch->w->stats.events, 1);
+	return ret;
+}
+
+/*
+ * Tell what is pending, in order. What an event index says nobody waits for is
+ * dropped; what does not fit in the ring stays pending.
+ */
+static int conn_tell(struct dmm_conn *conn)
+{
+	static const struct {
+		uint32_t pend;
+		uint32_t ev;
+	} order[] = {
+		{ PEND_CONNECTED, DMM_EV_CONNECTED },
+		{ PEND_RX, DMM_EV_RX },
+		{ PEND_ROOM, DMM_EV_ROOM },
+		{ PEND_FIN, DMM_EV_FIN },
+	};
+	size_t i;
+	int ret;
+
+	if (conn->pend & PEND_RX && !conn->rx_due)
+		conn->rx_due = dmm_ring_due(conn->rx);
+	if (conn->pend & PEND_ROOM && !conn->room_due)
+		conn->room_due = dmm_ring_due(conn->tx);
+	for (i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		if (!(conn->pend & order[i].pend))
+			continue;
+		if ((order[i].pend == PEND_RX && !conn->rx_due) ||
+		    (order[i].pend == PEND_ROOM && !conn->room_due)) {
+			conn->pend &= ~order[i].pend;
+			continue;
+		}
+		ret = event_put(conn, order[i].ev, 0);
+		if (ret)
+			return ret;
+		conn->pend &= ~order[i].pend;
+		if (order[i].pend == PEND_RX)
+			conn->rx_due = false;
+		else if (order[i].pend == PEND_ROOM)
+			conn->room_due = false;
+	}
+	if (conn->pend & PEND_FINAL) {
+		ret = event_put(conn, conn->final, conn->error);
+		if (ret)
+			return ret;
+		conn->pend = 0;
+		conn->live = false;
+		stat_add(&conn->ch->w->stats.conns, -1);
+	}
+	return 0;
+}
+
+/*
+ * Make messages of what is pending, as far as they fit, and wake the client; true
+ * if there were any. A kick also lets the module put ops in that did not fit.
+ */
+bool conn_events_run(struct channel *ch)
+{
+	struct dmm_conn *conn;
+	bool any = false;
+	int ret = 0;
+
+	while ((conn = STAILQ_FIRST(&ch->pend))) {
+		ret = conn_tell(conn);
+		if (ret)
+			break;
+		any = true;
+		STAILQ_REMOVE_HEAD(&ch->pend, next_pend);
+	}
+	if (ret == -EPROTO)
+		ch->broken = true;
+	if (dmm_chan_event_flush(ch->chan) || channel_backlog(ch)) {
+		any = true;
+		if (channel_notify(ch))
+			ch->broken = true;
+	}
+	return any;
+}
+
+void conn_abort_all(struct channel *ch)
+{
+	uint32_t i, n = dmm_chan_nslots(ch->chan);
+
+	for (i = 0; i < n; i++) {
+		struct dmm_conn *conn = &ch->conns[i];
+
+		if (!conn->live)
+			continue;
+		if (conn->sc)
+			ch->w->ops->abort(conn->sc);
+		conn->sc = NULL;
+		conn->live = false;
+		stat_add(&ch->w->stats.conns, -1);
+	}
+	STAILQ_INIT(&ch->pend);
+}
+
+void conn_unreachable(struct dmm_worker *w, uint8_t family, const void *daddr)
+{
+	w->ops->unreachable(w->stack, family, daddr);
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the worker share. */
+#ifndef DMM_WORKER_PRIVATE_H
+#define DMM_WORKER_PRIVATE_H
+
+#include <net/if.h>
+#include <sys/queue.h>
+
+#include <rte_ether.h>
+
+#include <dmm/chan.h>
+#include <dmm/stack.h>
+
+#include "worker.h"
+
+#define RX_BURST	64
+#define TX_BATCH	256
+
+/*
+ * Counters, as /dmm/stats shows them. The worker's thread alone writes them.
+ */
+#define DMM_WORKER_STATS(FN)						\
+	FN(rx_frames)		/* frames taken from the port */	\
+	FN(rx_bytes)							\
+	FN(rx_drop)		/* not IP, or too short */		\
+	FN(tx_frames)		/* frames given to the port */		\
+	FN(tx_bytes)							\
+	FN(tx_drop)		/* the port's ring stayed full */	\
+	FN(tx_no_neigh)		/* no next hop, or it does not answer */ \
+	FN(ops)			/* messages from clients */		\
+	FN(bad_ops)		/* malformed or out of place: dropped */ \
+	FN(stale_ops)		/* for a past generation: dropped */	\
+	FN(events)		/* messages to clients */		\
+	FN(bad_events)		/* dropped by the module */		\
+	FN(kicks)		/* DMM_KICK, and doorbells to clients */ \
+	FN(wakeups)		/* times that the worker slept and woke */ \
+	FN(conns)		/* connections that clients have now */	\
+	FN(conns_total)		/* connections opened */		\
+	FN(conns_failed)	/* of which refused, reset or timed out */ \
+	FN(clients)		/* channels now */			\
+	FN(bad_clients)		/* a client broke the ring's rules */	\
+	FN(flow_errors)		/* the steering map refused a flow */	\
+	FN(neigh_asked)		/* neighbours asked of the kernel */	\
+	FN(route_asked)		/* routes asked of the kernel */
+
+#define DMM_WORKER_STAT_FIELD(name)	uint64_t name;
+struct dmm_worker_stats {
+	DMM_WORKER_STATS(DMM_WORKER_STAT_FIELD)
+};
+
+static inline void stat_add(uint64_t *counter, int64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+struct neigh_table;
+struct rte_mbuf;
+struct rte_mempool;
+struct client;
+
+/* What of a connection waits to be told, in this order. */
+#define PEND_CONNECTED	(1U << 0)
+#define PEND_RX		(1U << 1)
+#define PEND_ROOM	(1U << 2)
+#define PEND_FIN	(1U << 3)
+#define PEND_FINAL	(1U << 4)
+
+/*
+ * A slot of a channel, as the worker sees it.
+ * @sc: the plug-in's; NULL when the connection has ended or is none
+ * @live: between CONNECT and the final event
+ * @pend: PEND_*, on the channel's list while not zero
+ * @rx_due, @room_due: the client waits for it; found when the ring was full
+ * @final: the final event and its error
+ */
+struct dmm_conn {
+	struct channel *ch;
+	struct dmm_stack_conn *sc;
+	struct dmm_ring *tx;
+	struct dmm_ring *rx;
+	STAILQ_ENTRY(dmm_conn) next_pend;
+	uint32_t gen;
+	uint32_t pend;
+	uint32_t final;
+	uint32_t error;
+	bool rx_due;
+	bool room_due;
+	bool live;
+};
+
+/*
+ * One client: the module or a process.
+ * @bell_fd: eventfd toward us
+ * @device_fd: /dev/dmm, or -1
+ * @client_fd: eventfd toward a process, or -1
+ * @sock_fd: its connection, or -1
+ * @conns: one for each slot
+ * @broken: the client broke the rules of the message rings
+ */
+struct channel {
+	TAILQ_ENTRY(channel) next;
+	struct dmm_worker *w;
+	struct dmm_chan *chan;
+	int bell_fd;
+	int device_fd;
+	int client_fd;
+	int sock_fd;
+	bool broken;
+	struct dmm_conn *conns;
+	STAILQ_HEAD(, dmm_conn) pend;
+};
+
+/* The port and what steers packets to it. */
+struct port {
+	uint16_t id;
+	int xsk_fd;
+	int prog_fd;
+	int flows_fd;
+	struct rte_ether_addr mac;
+	uint16_t mtu;
+	struct rte_mempool *pool;
+	struct rte_mbuf *tx[TX_BATCH];
+	unsigned int ntx;
+	bool started;
+	bool eal;
+	bool pinned;
+};
+
+/* dmm_host: what the plug-in knows the worker by. */
+struct dmm_worker {
+	const struct dmm_worker_opts *opts;
+	int ifindex;
+	void *plugin;
+	const struct dmm_stack_ops *ops;
+	struct dmm_stack *stack;
+	struct port port;
+	struct neigh_table *neighs;
+	TAILQ_HEAD(, channel) channels;
+	int listen_fd;
+	bool listening;		/* the client socket's path is ours */
+	int epoll_fd;		/* the fast ones, and @slow_fd */
+	int slow_fd;		/* epoll of netlink and sockets */
+	uint64_t slow_at;	/* tsc: when to look there next */
+	uint64_t tsc_hz;
+	uint32_t now_ms;
+	uint32_t polled_ms;
+	uint32_t timeout_ms;	/* of the plug-in's timers */
+	int stop_fd;		/* eventfd: wake up and look at @stop */
+	bool stop;
+	int fatal;		/* negative errno: cannot go on */
+	struct dmm_worker_stats stats;
+};
+
+/* Whoever can be woken by an epoll descriptor has one of these first. */
+enum waker {
+	WAKE_FAST = 1,		/* XSK, doorbells: nothing but waking up */
+	WAKE_SLOW,
+	WAKE_NEIGH,
+	WAKE_LISTEN,
+	WAKE_CHANNEL,		/* the rest of the word is the struct channel */
+};
+
+/* worker.c */
+void worker_log(struct dmm_host *host, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+int worker_epoll_add(int epoll_fd, int fd, uint32_t events, uint64_t data);
+uint32_t worker_now_ms(void);
+
+/* host.c: what the plug-in calls, and the connections */
+extern const struct dmm_host_ops worker_host_ops;
+bool conn_ops_run(struct channel *ch);
+bool conn_events_run(struct channel *ch);
+void conn_abort_all(struct channel *ch);
+void conn_unreachable(struct dmm_worker *w, uint8_t family, const void *daddr);
+
+/* channel.c */
+int channel_attach(struct dmm_worker *w, char *err, size_t err_len);
+int channel_listen(struct dmm_worker *w, char *err, size_t err_len);
+void channel_accept(struct dmm_worker *w);
+void channel_destroy(struct channel *ch);
+int channel_notify(struct channel *ch);
+bool channel_backlog(struct channel *ch);
+
+/* port.c: EAL and the ethdev */
+int port_create(struct dmm_worker *w, char *err, size_t err_len);
+void port_destroy(struct dmm_worker *w);
+void port_flush(struct dmm_worker *w);
+void port_send(struct dmm_worker *w, struct rte_mbuf *m);
+unsigned int port_receive(struct dmm_worker *w, struct rte_mbuf **pkts);
+
+/* xdp.c: the steering program, its maps and their pins */
+int xdp_prepare(struct dmm_worker *w, char *err, size_t err_len);
+int xdp_adopt(struct dmm_worker *w, char *err, size_t err_len);
+void xdp_release(struct dmm_worker *w);
+int xdp_flow_add(struct dmm_worker *w, const struct dmm_tuple *tuple);
+void xdp_flow_del(struct dmm_worker *w, const struct dmm_tuple *tuple);
+
+/* neigh.c: next hops, from the kernel's tables */
+int neigh_create(struct dmm_worker *w, char *err, size_t err_len);
+void neigh_destroy(struct dmm_worker *w);
+int neigh_fd(const struct dmm_worker *w);
+void neigh_read(struct dmm_worker *w);
+void neigh_output(struct dmm_worker *w, struct rte_mbuf *m, uint8_t family,
+		  const void *daddr);
+
+/* plugin.c */
+int plugin_load(struct dmm_worker *w, char *err, size_t err_len);
+void plugin_unload(struct dmm_worker *w);
+
+/* telemetry.c */
+bool telemetry_alive(const char *name);
+int telemetry_register(struct dmm_worker *w);
+
+/* Fill in the one sentence and hand the error on. */
+#define fail(err, len, code, ...)					\
+	(snprintf(err, len, __VA_ARGS__), (code))
+
+#endif /* DMM_WORKER_PRIVATE_H */
