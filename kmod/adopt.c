@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Adoption in place: a cgroup/connect4 program calls bpf_dmm_assign(), which runs
- * inside tcp_v4_pre_connect(), under lock_sock(). The same struct sock gets other
- * operations; the file, the inode and the wait queue stay.
+ * Adoption in place: a cgroup program of connect() or bind() calls bpf_dmm_assign(),
+ * which runs inside tcp_v4_pre_connect() or inet_bind(), under lock_sock(). The
+ * same struct sock gets other operations; the file, the inode and the wait queue
+ * stay. Of struct dmm_family:
  *
- *	tcp_prot, inet_stream_ops
+ *	base
  *	   |  bpf_dmm_assign(): every reason to refuse is looked for here
  *	   v
- *	dmm_assigned_prot		as TCP's, but for pre_connect and connect
- *	   |  dmm_adopt_commit(), from ->connect()
- *	   v
- *	dmm_prot, dmm_stream_ops, a filter that drops all
- *	   |  dmm_adopt_undo(): connect() failed, or connect(AF_UNSPEC)
- *	   v
- *	tcp_prot, inet_stream_ops
+ *	assigned			as TCP's, but for connect and listen
+ *	   |  dmm_adopt_commit()	   |  dmm_adopt_listen()
+ *	   v				   v
+ *	adopted				listening
+ *	   and a filter that drops all	   TCP's listener, and a stack's too
+ *	   |				   |
+ *	   |  dmm_adopt_undo(): connect() failed, connect(AF_UNSPEC), worker gone
+ *	   v				   v
+ *	base
  *
  * The module may go only when nobody can be in its code. A program can be asleep
  * in our recvmsg() while another thread disconnects the socket; so a socket that
@@ -26,8 +29,7 @@
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/filter.h>
-#include <net/inet_common.h>
-#include <net/route.h>
+#include <net/ipv6.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
@@ -68,38 +70,85 @@ static void set_ops(struct sock *sk, struct proto *prot,
 		WRITE_ONCE(sk->sk_socket->ops, ops);
 }
 
+/* From now on, and until its end, the socket holds the module. */
+static void hold_module(struct sock *sk)
+{
+	struct dmm_family *f = dmm_family(sk);
+
+	if (sk->sk_prot_creator == &f->adopted)
+		return;
+	/* A program, a listener or the worker's file has a reference. */
+	__module_get(THIS_MODULE);
+	sk->sk_prot_creator = &f->adopted;
+}
+
+static void set_ulp(struct sock *sk, struct dmm_sock *ds)
+{
+	struct inet_connection_sock *icsk = inet_csk(sk);
+
+	rcu_assign_pointer(icsk->icsk_ulp_data, ds);
+	WRITE_ONCE(icsk->icsk_ulp_ops, &dmm_ulp_ops);
+}
+
 /**
  * dmm_adopt_commit - from assigned to adopted
  * @sk: an assigned socket, in TCP_CLOSE; the caller holds its lock
  */
 void dmm_adopt_commit(struct sock *sk)
 {
-	set_ops(sk, &dmm_prot, &dmm_stream_ops);
-	sk->sk_backlog_rcv = dmm_prot.backlog_rcv;
+	struct dmm_family *f = dmm_family(sk);
+
+	set_ops(sk, &f->adopted, &f->adopted_ops);
+	sk->sk_backlog_rcv = f->adopted.backlog_rcv;
 	filter_attach(sk);
 }
 
 /**
+ * dmm_adopt_listen - from assigned to listening
+ * @sk: an assigned socket, in TCP_LISTEN; the caller holds its lock
+ */
+void dmm_adopt_listen(struct sock *sk)
+{
+	struct dmm_family *f = dmm_family(sk);
+
+	set_ops(sk, &f->listening, &f->listening_ops);
+}
+
+/**
+ * dmm_adopt_child - make a listener's fresh child the stack's
+ * @sk: the child, plain TCP, nobody's socket yet; the caller holds its spinlock
+ * @ds: its state; the caller's reference is consumed
+ */
+void dmm_adopt_child(struct sock *sk, struct dmm_sock *ds)
+{
+	hold_module(sk);
+	set_ulp(sk, ds);
+	dmm_adopt_commit(sk);
+}
+
+/**
  * dmm_adopt_undo - give the socket back to TCP
- * @sk: an assigned or adopted socket, in TCP_CLOSE; the caller holds its lock
+ * @sk: an assigned, adopted or listening socket, the first two in TCP_CLOSE; the
+ *	caller holds its lock, or its spinlock and nobody owns it
  */
 void dmm_adopt_undo(struct sock *sk)
 {
-	struct inet_connection_sock *icsk = inet_csk(sk);
+	struct dmm_family *f = dmm_family(sk);
 
-	if (sk->sk_prot == &dmm_prot)
+	if (dmm_is_adopted(sk)) {
 		filter_detach(sk);
-	sk->sk_backlog_rcv = tcp_prot.backlog_rcv;
-	set_ops(sk, &tcp_prot, &inet_stream_ops);
+		sk->sk_backlog_rcv = f->base->backlog_rcv;
+	}
+	set_ops(sk, f->base, f->base_ops);
 	dmm_ulp_ops.release(sk);
-	icsk->icsk_ulp_ops = NULL;
+	inet_csk(sk)->icsk_ulp_ops = NULL;
 }
 
 /* What the socket is: can it be adopted at all? */
 static enum dmm_fallback check_sock(const struct sock *sk)
 {
-	if (sk->sk_family != AF_INET)
-		return DMM_FALLBACK_FAMILY;
+	struct dmm_family *f = dmm_family(sk);
+
 	if (sk->sk_kern_sock || !sk->sk_socket || !sk->sk_socket->file)
 		return DMM_FALLBACK_KERNEL_SOCK;
 	if (sk->sk_type != SOCK_STREAM || sk->sk_protocol != IPPROTO_TCP ||
@@ -107,10 +156,10 @@ static enum dmm_fallback check_sock(const struct sock *sk)
 		return DMM_FALLBACK_PROTO;
 	if (inet_csk(sk)->icsk_ulp_ops)
 		return DMM_FALLBACK_ULP;
-	if (sk->sk_prot != &tcp_prot ||
-	    READ_ONCE(sk->sk_socket->ops) != &inet_stream_ops ||
-	    (sk->sk_prot_creator != &tcp_prot &&
-	     sk->sk_prot_creator != &dmm_prot))
+	if (sk->sk_prot != f->base ||
+	    READ_ONCE(sk->sk_socket->ops) != f->base_ops ||
+	    (sk->sk_prot_creator != f->base &&
+	     sk->sk_prot_creator != &f->adopted))
 		return DMM_FALLBACK_PROTO;
 	if (sk->sk_state != TCP_CLOSE)
 		return DMM_FALLBACK_STATE;
@@ -129,7 +178,11 @@ static enum dmm_fallback check_options(const struct sock *sk)
 	if (tp->fastopen_req || tp->fastopen_connect)
 		return DMM_FALLBACK_FASTOPEN;
 	if (tp->repair || inet_test_bit(TRANSPARENT, sk) ||
-	    rcu_access_pointer(inet->inet_opt) || READ_ONCE(sk->sk_tsflags))
+	    rcu_access_pointer(inet->inet_opt) || READ_ONCE(sk->sk_tsflags) ||
+	    inet_csk(sk)->icsk_accept_queue.rskq_defer_accept)
+		return DMM_FALLBACK_SOCKOPT;
+	if (sk->sk_family == AF_INET6 &&
+	    rcu_access_pointer(inet6_sk(sk)->opt))
 		return DMM_FALLBACK_SOCKOPT;
 #ifdef CONFIG_TCP_MD5SIG
 	if (rcu_access_pointer(tp->md5sig_info))
@@ -142,48 +195,28 @@ static enum dmm_fallback check_options(const struct sock *sk)
 	return DMM_FALLBACK_NONE;
 }
 
-/* The way must leave by the stack's device. Notes the local address. */
-static enum dmm_fallback check_route(struct sock *sk, struct dmm_stack *stack,
-				     const struct sockaddr_in *to,
-				     __be32 *saddr)
+/* Note the verdict on the socket; connect() or listen() will act on it. */
+static void set_assigned(struct sock *sk, struct dmm_sock *ds)
 {
-	struct inet_sock *inet = inet_sk(sk);
-	int oif = sk->sk_bound_dev_if;
-	struct flowi4 fl4;
-	struct rtable *rt;
-	bool ok;
+	struct dmm_family *f = dmm_family(sk);
 
-	if (!oif && (stack->flags & DMM_ATTACH_F_ROUTE_OWN))
-		oif = stack->ifindex;
-	rt = ip_route_connect(&fl4, to->sin_addr.s_addr, inet->inet_saddr, oif,
-			      IPPROTO_TCP, inet->inet_sport, to->sin_port, sk);
-	if (IS_ERR(rt))
-		return DMM_FALLBACK_ROUTE;
-	ok = rt->dst.dev->ifindex == stack->ifindex &&
-	     rt->rt_type == RTN_UNICAST && fl4.daddr == to->sin_addr.s_addr &&
-	     !dst_xfrm(&rt->dst);
-	*saddr = fl4.saddr;
-	ip_rt_put(rt);
-	return ok ? DMM_FALLBACK_NONE : DMM_FALLBACK_ROUTE;
+	hold_module(sk);
+	set_ulp(sk, ds);
+	set_ops(sk, &f->assigned, &f->assigned_ops);
 }
 
-static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
-				const struct sockaddr_in *to)
+static enum dmm_fallback assign_connect(struct sock *sk,
+					struct dmm_stack *stack,
+					const struct sockaddr *uaddr)
 {
-	struct inet_connection_sock *icsk = inet_csk(sk);
-	enum dmm_fallback reason;
+	struct dmm_path path;
 	struct dmm_sock *ds;
-	__be32 saddr;
 	int err;
 
-	reason = check_sock(sk) ?: check_options(sk);
-	if (reason)
-		return reason;
-	if (!net_eq(sock_net(sk), stack->net))
-		return DMM_FALLBACK_NETNS;
-	reason = check_route(sk, stack, to, &saddr);
-	if (reason)
-		return reason;
+	if (!dmm_path_parse(sk, uaddr, &path))
+		return DMM_FALLBACK_FAMILY;
+	if (!dmm_path_route(sk, stack, &path))
+		return DMM_FALLBACK_ROUTE;
 
 	ds = dmm_sock_alloc(stack, sk);
 	if (!ds)
@@ -194,27 +227,45 @@ static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
 		return err == -ENOSPC ? DMM_FALLBACK_NO_SLOT :
 					DMM_FALLBACK_STACK_DOWN;
 	}
-	ds->connected_to = *to;
-	ds->saddr = saddr;
-
-	if (sk->sk_prot_creator != &dmm_prot) {
-		/* The program that calls us holds the module. */
-		__module_get(THIS_MODULE);
-		sk->sk_prot_creator = &dmm_prot;
-	}
-	rcu_assign_pointer(icsk->icsk_ulp_data, ds);
-	WRITE_ONCE(icsk->icsk_ulp_ops, &dmm_ulp_ops);
-	WRITE_ONCE(sk->sk_prot, &dmm_assigned_prot);
+	ds->path = path;
+	set_assigned(sk, ds);
 	return DMM_FALLBACK_NONE;
+}
+
+/* What the stack cannot bring is found out at listen(), when all is known. */
+static enum dmm_fallback assign_listen(struct sock *sk,
+				       struct dmm_stack *stack)
+{
+	struct dmm_sock *ds = dmm_sock_alloc(stack, sk);
+
+	if (!ds)
+		return DMM_FALLBACK_NO_MEMORY;
+	set_assigned(sk, ds);
+	return DMM_FALLBACK_NONE;
+}
+
+static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
+				const struct sockaddr *uaddr, u64 flags)
+{
+	enum dmm_fallback reason = check_sock(sk) ?: check_options(sk);
+
+	if (reason)
+		return reason;
+	if (!net_eq(sock_net(sk), stack->net))
+		return DMM_FALLBACK_NETNS;
+	if (flags & DMM_ASSIGN_F_LISTEN)
+		return assign_listen(sk, stack);
+	return assign_connect(sk, stack, uaddr);
 }
 
 __bpf_kfunc_start_defs();
 
 /**
  * bpf_dmm_assign - have a connecting socket served by a stack
- * @ctx: the context of a cgroup/connect4 program, from bpf_cast_to_kern_ctx()
+ * @ctx: the context of a cgroup/connect4, connect6, bind4 or bind6 program, from
+ *	bpf_cast_to_kern_ctx()
  * @stack: the stack's id
- * @flags: 0
+ * @flags: DMM_ASSIGN_F_LISTEN in the bind programs, else 0
  *
  * Of several calls in one connect() the first that succeeds stands.
  *
@@ -224,24 +275,22 @@ __bpf_kfunc_start_defs();
 __bpf_kfunc int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, u32 stack,
 			       u64 flags)
 {
-	const struct sockaddr_in *to = (struct sockaddr_in *)ctx->uaddr;
 	struct sock *sk = ctx->sk;
 	enum dmm_fallback reason;
 	struct dmm_stack *s;
 
-	if (flags)
+	if (flags & ~DMM_ASSIGN_F_LISTEN)
 		return -EINVAL;
-	if (sk->sk_prot == &dmm_assigned_prot)
-		return 0;
-	/* An IPv6 program type is not let in, but its sockets could be. */
-	if (sk->sk_family != AF_INET || to->sin_family != AF_INET)
+	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
 		return dmm_fallback(NULL, sk, stack, DMM_FALLBACK_FAMILY);
+	if (dmm_is_assigned(sk))
+		return 0;
 
 	s = dmm_stack_lookup(stack);
 	if (!s)
 		return dmm_fallback(NULL, sk, stack, DMM_FALLBACK_STACK_DOWN);
 
-	reason = assign(sk, s, to);
+	reason = assign(sk, s, ctx->uaddr, flags);
 	if (reason)
 		dmm_fallback(s, sk, stack, reason);
 	dmm_stack_put(s);

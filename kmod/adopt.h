@@ -8,11 +8,14 @@
 #include <linux/types.h>
 
 struct bpf_sock_addr_kern;
+struct dmm_sock;
 struct sock;
 
 int dmm_adopt_init(void);
 void dmm_adopt_exit(void);
 void dmm_adopt_commit(struct sock *sk);
+void dmm_adopt_listen(struct sock *sk);
+void dmm_adopt_child(struct sock *sk, struct dmm_sock *ds);
 void dmm_adopt_undo(struct sock *sk);
 
 /* The kfunc; called by BPF programs alone. */

@@ -179,15 +179,16 @@ void dmm_arena_free(struct dmm_arena *arena)
  * @ring: the ring
  * @off: offset of its first byte in the arena, page aligned
  * @size: bytes
+ * @gfp: how to allocate
  *
- * May sleep. Return: 0 or -ENOMEM.
+ * Return: 0 or -ENOMEM.
  */
-int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size)
+int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size, gfp_t gfp)
 {
 	ring->off = off;
 	ring->size = size;
 	ring->pages = kcalloc(size >> PAGE_SHIFT, sizeof(*ring->pages),
-			      GFP_KERNEL_ACCOUNT);
+			      gfp | __GFP_ACCOUNT);
 	return ring->pages ? 0 : -ENOMEM;
 }
 

@@ -54,7 +54,7 @@ struct dmm_ring {
 struct dmm_arena *dmm_arena_get(int fd);
 void dmm_arena_free(struct dmm_arena *arena);
 
-int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size);
+int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size, gfp_t gfp);
 void dmm_ring_free(struct dmm_ring *ring);
 size_t dmm_ring_from_iter(const struct dmm_arena *arena, struct dmm_ring *ring,
 			  u32 idx, size_t len, struct iov_iter *from);

@@ -3,6 +3,7 @@
 
 #include "arena.h"
 #include "channel.h"
+#include "listen.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -47,10 +48,20 @@ static void op_ring_put(struct dmm_stack *stack, struct dmm_sock *ds, u32 type)
 
 	lockdep_assert_held(&stack->op_lock);
 
-	if (type == DMM_OP_CONNECT)
+	switch (type) {
+	case DMM_OP_CONNECT:
 		op.connect = ds->op_connect;
-	else if (type == DMM_OP_OPTIONS)
+		break;
+	case DMM_OP_LISTEN:
+		op.listen = ds->op_listen;
+		break;
+	case DMM_OP_ATTACH:
+		op.attach = ds->op_attach;
+		break;
+	case DMM_OP_OPTIONS:
 		op.options = ds->op_options;
+		break;
+	}
 
 	arena->ops[stack->op_prod & (arena->geo.nops - 1)] = op;
 	stack->op_prod++;
@@ -160,6 +171,7 @@ static struct dmm_sock *event_sock(struct dmm_stack *stack,
 static bool event_deliver(struct dmm_stack *stack, const struct dmm_event *ev)
 {
 	struct dmm_sock *ds;
+	bool ok = true;
 
 	if (ev->ev == DMM_EV_NONE || ev->ev >= __DMM_EV_MAX)
 		return false;
@@ -167,9 +179,12 @@ static bool event_deliver(struct dmm_stack *stack, const struct dmm_event *ev)
 	ds = event_sock(stack, ev);
 	if (!ds)
 		return false;
-	dmm_sock_event(ds, BIT(ev->ev), ev->error);
+	if (ev->ev == DMM_EV_INCOMING)
+		ok = dmm_listen_incoming(ds, &ev->incoming);
+	else
+		dmm_sock_event(ds, BIT(ev->ev), ev->error);
 	dmm_sock_put(ds);
-	return true;
+	return ok;
 }
 
 /**
@@ -187,7 +202,8 @@ int dmm_events_consume(struct dmm_stack *stack, u32 *events, u32 *bad)
 	struct dmm_arena *arena = stack->arena;
 	u32 prod, mask = arena->geo.nevents - 1;
 	const struct dmm_event *shm;
-	struct dmm_event ev = {};
+	struct dmm_event ev;
+	unsigned int i;
 
 	*events = 0;
 	*bad = 0;
@@ -209,6 +225,8 @@ int dmm_events_consume(struct dmm_stack *stack, u32 *events, u32 *bad)
 		ev.slot = READ_ONCE(shm->slot);
 		ev.gen = READ_ONCE(shm->gen);
 		ev.error = READ_ONCE(shm->error);
+		for (i = 0; i < ARRAY_SIZE(ev.raw); i++)
+			ev.raw[i] = READ_ONCE(shm->raw[i]);
 		stack->ev_cons++;
 		++*events;
 		if (event_deliver(stack, &ev))

@@ -38,7 +38,7 @@ static int check_name(const char *name)
 		return -EINVAL;
 	for (i = 0; i < len; i++)
 		if (!isascii(name[i]) ||
-		    (!isalnum(name[i]) && !strchr("._-", name[i])))
+		    (!isalnum(name[i]) && !strchr("_-", name[i])))
 			return -EINVAL;
 	return 0;
 }

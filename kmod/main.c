@@ -27,8 +27,9 @@ static int __init dmm_init(void)
 {
 	int err;
 
-	dmm_proto_init();
-
+	err = dmm_proto_init();
+	if (err)
+		return err;
 	err = dmm_stack_init();
 	if (err)
 		return err;

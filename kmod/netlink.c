@@ -4,6 +4,7 @@
  */
 #include <net/genetlink.h>
 #include <net/inet_sock.h>
+#include <net/ipv6.h>
 #include <net/sock.h>
 
 #include "arena.h"
@@ -94,6 +95,21 @@ static u32 ring_fill(u32 n)
 	return n == DMM_RING_BROKEN ? 0 : n;
 }
 
+static int put_addrs(struct sk_buff *skb, const struct sock *sk)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+
+	if (sk->sk_family == AF_INET6 &&
+	    !ipv6_addr_v4mapped(&sk->sk_v6_daddr))
+		return nla_put_u16(skb, DMM_NL_A_FAMILY, AF_INET6) ||
+		       nla_put_in6_addr(skb, DMM_NL_A_SADDR,
+					&sk->sk_v6_rcv_saddr) ||
+		       nla_put_in6_addr(skb, DMM_NL_A_DADDR, &sk->sk_v6_daddr);
+	return nla_put_u16(skb, DMM_NL_A_FAMILY, AF_INET) ||
+	       nla_put_in_addr(skb, DMM_NL_A_SADDR, inet->inet_rcv_saddr) ||
+	       nla_put_in_addr(skb, DMM_NL_A_DADDR, inet->inet_daddr);
+}
+
 /* Without the socket's lock: each field is true, all together are a snapshot. */
 static int put_sock(struct sk_buff *skb, struct dmm_stack *stack,
 		    struct dmm_sock *ds, struct sock *sk)
@@ -104,9 +120,7 @@ static int put_sock(struct sk_buff *skb, struct dmm_stack *stack,
 	    nla_put_string(skb, DMM_NL_A_NAME, stack->name) ||
 	    nla_put_u32(skb, DMM_NL_A_SLOT, ds->slot) ||
 	    nla_put_u8(skb, DMM_NL_A_STATE, inet_sk_state_load(sk)) ||
-	    nla_put_u16(skb, DMM_NL_A_FAMILY, AF_INET) ||
-	    nla_put_in_addr(skb, DMM_NL_A_SADDR, inet->inet_saddr) ||
-	    nla_put_in_addr(skb, DMM_NL_A_DADDR, inet->inet_daddr) ||
+	    put_addrs(skb, sk) ||
 	    nla_put_be16(skb, DMM_NL_A_SPORT, inet->inet_sport) ||
 	    nla_put_be16(skb, DMM_NL_A_DPORT, inet->inet_dport) ||
 	    nla_put_u32(skb, DMM_NL_A_RXQ, ring_fill(dmm_sock_rx_avail(ds))) ||

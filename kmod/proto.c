@@ -11,7 +11,7 @@
 #include <linux/sched/signal.h>
 #include <net/inet_common.h>
 #include <net/inet_hashtables.h>
-#include <net/route.h>
+#include <net/ipv6.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
@@ -22,9 +22,8 @@
 #include "stack.h"
 #include "trace.h"
 
-struct proto dmm_assigned_prot;
-struct proto dmm_prot;
-struct proto_ops dmm_stream_ops;
+struct dmm_family dmm_inet;
+struct dmm_family dmm_inet6;
 
 /* ---- readiness; without a lock ---------------------------------------- */
 
@@ -128,21 +127,22 @@ static __poll_t dmm_poll(struct file *file, struct socket *sock,
 
 /* ---- connecting ------------------------------------------------------- */
 
-/* A verdict that an earlier connect() did not use is void. */
+/* A verdict that an earlier connect() or bind() did not use is void. */
 static int dmm_assigned_pre_connect(struct sock *sk, struct sockaddr *uaddr,
 				    int addr_len)
 {
 	dmm_adopt_undo(sk);
-	return tcp_prot.pre_connect(sk, uaddr, addr_len);
+	return sk->sk_prot->pre_connect(sk, uaddr, addr_len);
 }
 
 static int connect_native(struct sock *sk, struct dmm_sock *ds,
 			  struct sockaddr *uaddr, int addr_len,
 			  enum dmm_fallback reason)
 {
-	dmm_fallback(ds->stack, sk, ds->stack->id, reason);
+	if (reason)
+		dmm_fallback(ds->stack, sk, ds->stack->id, reason);
 	dmm_adopt_undo(sk);
-	return tcp_prot.connect(sk, uaddr, addr_len);
+	return sk->sk_prot->connect(sk, uaddr, addr_len);
 }
 
 static void fill_op_connect(struct sock *sk, struct dmm_sock *ds)
@@ -150,57 +150,62 @@ static void fill_op_connect(struct sock *sk, struct dmm_sock *ds)
 	const struct inet_sock *inet = inet_sk(sk);
 	int ttl = READ_ONCE(inet->uc_ttl);
 	struct dmm_op_connect op = {
-		.family = AF_INET,
+		.family = ds->path.family,
 		.dscp = READ_ONCE(inet->tos),
-		.ttl = ttl < 0 ? READ_ONCE(sock_net(sk)->ipv4.sysctl_ip_default_ttl)
-			       : ttl,
 		.sport = inet->inet_sport,
 		.dport = inet->inet_dport,
 		.ifindex = ds->stack->ifindex,
-		.saddr = { inet->inet_saddr },
-		.daddr = { inet->inet_daddr },
 	};
+
+	if (ds->path.family == AF_INET6) {
+		struct ipv6_pinfo *np = inet6_sk(sk);
+
+		op.dscp = np->tclass;
+		ttl = np->hop_limit;
+		if (ttl < 0)
+			ttl = READ_ONCE(sock_net(sk)->ipv6.devconf_all->hop_limit);
+		memcpy(op.saddr, &sk->sk_v6_rcv_saddr, sizeof(op.saddr));
+		memcpy(op.daddr, &sk->sk_v6_daddr, sizeof(op.daddr));
+	} else {
+		if (ttl < 0)
+			ttl = READ_ONCE(sock_net(sk)->ipv4.sysctl_ip_default_ttl);
+		op.saddr[0] = inet->inet_saddr;
+		op.daddr[0] = inet->inet_daddr;
+	}
+	op.ttl = ttl;
 
 	spin_lock_bh(&ds->stack->op_lock);
 	ds->op_connect = op;
 	spin_unlock_bh(&ds->stack->op_lock);
 }
 
-/* As tcp_v4_connect(). */
+/* As tcp_v4_connect() and tcp_v6_connect(). */
 static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 {
-	const struct sockaddr_in *to = (struct sockaddr_in *)uaddr;
-	struct inet_sock *inet = inet_sk(sk);
 	struct dmm_sock *ds = dmm_sk(sk);
-	struct dmm_arena *arena = ds->stack->arena;
 	struct tcp_sock *tp = tcp_sk(sk);
+	struct dmm_path path;
 	int err;
 
-	if (addr_len < sizeof(*to) || to->sin_family != AF_INET ||
-	    to->sin_addr.s_addr != ds->connected_to.sin_addr.s_addr ||
-	    to->sin_port != ds->connected_to.sin_port)
+	/* A verdict for listen(): no program judged this connect(). */
+	if (!ds->shm)
+		return connect_native(sk, ds, uaddr, addr_len,
+				      DMM_FALLBACK_NONE);
+	if (addr_len < (sk->sk_family == AF_INET ? sizeof(struct sockaddr_in) :
+						   SIN6_LEN_RFC2133) ||
+	    !dmm_path_parse(sk, uaddr, &path) ||
+	    !dmm_path_same(&path, &ds->path))
 		return connect_native(sk, ds, uaddr, addr_len,
 				      DMM_FALLBACK_REWRITTEN);
-
-	if (dmm_ring_init(&ds->tx, dmm_arena_tx_off(&arena->geo, ds->slot),
-			  arena->geo.tx_size) ||
-	    dmm_ring_init(&ds->rx, dmm_arena_rx_off(&arena->geo, ds->slot),
-			  arena->geo.rx_size))
+	if (dmm_sock_rings(ds, GFP_KERNEL))
 		return connect_native(sk, ds, uaddr, addr_len,
 				      DMM_FALLBACK_NO_MEMORY);
 
-	if (!inet->inet_saddr) {
-		err = inet_bhash2_update_saddr(sk, &ds->saddr, AF_INET);
-		if (err) {
-			dmm_adopt_undo(sk);
-			return err;
-		}
-	} else {
-		sk_rcv_saddr_set(sk, inet->inet_saddr);
+	err = dmm_path_set(sk, &ds->path);
+	if (err) {
+		dmm_adopt_undo(sk);
+		return err;
 	}
-	inet->inet_dport = to->sin_port;
-	sk_daddr_set(sk, to->sin_addr.s_addr);
-
 	/* The filter is on before anybody can find the socket. */
 	dmm_adopt_commit(sk);
 	/*
@@ -212,7 +217,7 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 	tp->snd_una = tp->write_seq;
 
 	tcp_set_state(sk, TCP_SYN_SENT);
-	err = inet_hash_connect(&sock_net(sk)->ipv4.tcp_death_row, sk);
+	err = dmm_path_hash(sk, &ds->path);
 	if (err)
 		goto err_close;
 
@@ -223,7 +228,7 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 		/* It went down since the verdict: the kernel takes it. */
 		ds->posted = false;
 		tcp_set_state(sk, TCP_CLOSE);
-		inet_bhash2_reset_saddr(sk);
+		dmm_path_reset(sk);
 		WRITE_ONCE(tp->write_seq, 0);
 		return connect_native(sk, ds, uaddr, addr_len,
 				      DMM_FALLBACK_STACK_DOWN);
@@ -237,14 +242,13 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 
 err_close:
 	tcp_set_state(sk, TCP_CLOSE);
-	inet_bhash2_reset_saddr(sk);
-	inet->inet_dport = 0;
+	dmm_path_reset(sk);
 	dmm_adopt_undo(sk);
 	return err;
 }
 
 /* As tcp_disconnect(), which does the rest. */
-static int dmm_disconnect(struct sock *sk, int flags)
+int dmm_disconnect(struct sock *sk, int flags)
 {
 	struct dmm_sock *ds = dmm_sk(sk);
 
@@ -254,7 +258,7 @@ static int dmm_disconnect(struct sock *sk, int flags)
 		tcp_set_state(sk, TCP_CLOSE);
 	}
 	dmm_adopt_undo(sk);
-	return tcp_prot.disconnect(sk, flags);
+	return sk->sk_prot->disconnect(sk, flags);
 }
 
 /* ---- closing ---------------------------------------------------------- */
@@ -327,7 +331,7 @@ static void dmm_close(struct sock *sk, long timeout)
 			dmm_adopt_undo(sk);
 		}
 		release_sock(sk);
-		tcp_prot.close(sk, timeout);
+		sk->sk_prot->close(sk, timeout);
 		return;
 	}
 
@@ -481,12 +485,13 @@ out_err:
 static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 {
 	struct ubuf_info *uarg = NULL;
+	struct dmm_sock *ds;
 	int ret;
 
 	lock_sock(sk);
 	if (!dmm_sk(sk)) {
 		release_sock(sk);
-		return tcp_prot.sendmsg(sk, msg, size);
+		return dmm_family(sk)->base->sendmsg(sk, msg, size);
 	}
 
 	/* The bytes are copied; the notification says so, as TCP's may. */
@@ -500,6 +505,9 @@ static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 		uarg_to_msgzc(uarg)->zerocopy = 0;
 	}
 	ret = sendmsg_locked(sk, msg, size);
+	ds = dmm_sk(sk);
+	if (ds)
+		dmm_sock_sync(sk, ds);
 	if (ret > 0)
 		net_zcopy_put(uarg);
 	else
@@ -648,6 +656,7 @@ static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
 static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 		       int flags, int *addr_len)
 {
+	struct dmm_sock *ds;
 	int ret;
 
 	if (unlikely(flags & MSG_ERRQUEUE))
@@ -656,9 +665,12 @@ static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 	lock_sock(sk);
 	if (!dmm_sk(sk)) {
 		release_sock(sk);
-		return tcp_prot.recvmsg(sk, msg, len, flags, addr_len);
+		return dmm_family(sk)->base->recvmsg(sk, msg, len, flags, addr_len);
 	}
 	ret = recvmsg_locked(sk, msg, len, flags);
+	ds = dmm_sk(sk);
+	if (ds)
+		dmm_sock_sync(sk, ds);
 	/* An edge for each arrival, as native: epoll's EPOLLET leans on it. */
 	arm_rx(sk);
 	release_sock(sk);
@@ -722,11 +734,12 @@ static int set_keepidle(struct sock *sk, sockptr_t optval, unsigned int optlen)
 static int dmm_setsockopt(struct sock *sk, int level, int optname,
 			  sockptr_t optval, unsigned int optlen)
 {
+	struct proto *base = dmm_family(sk)->base;
 	struct dmm_sock *ds;
 	int err;
 
 	if (level != SOL_TCP)
-		return tcp_prot.setsockopt(sk, level, optname, optval, optlen);
+		return base->setsockopt(sk, level, optname, optval, optlen);
 
 	switch (optname) {
 	case TCP_KEEPIDLE:
@@ -747,7 +760,7 @@ static int dmm_setsockopt(struct sock *sk, int level, int optname,
 	case TCP_AO_REPAIR:
 		return -EOPNOTSUPP;
 	default:
-		err = tcp_prot.setsockopt(sk, level, optname, optval, optlen);
+		err = base->setsockopt(sk, level, optname, optval, optlen);
 	}
 	if (err)
 		return err;
@@ -771,9 +784,19 @@ static int dmm_setsockopt(struct sock *sk, int level, int optname,
 static int dmm_getsockopt(struct sock *sk, int level, int optname,
 			  char __user *optval, int __user *optlen)
 {
+	struct dmm_sock *ds;
+
 	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE)
 		return -EOPNOTSUPP;
-	return tcp_prot.getsockopt(sk, level, optname, optval, optlen);
+	if (level == SOL_TCP && optname == TCP_INFO) {
+		lock_sock(sk);
+		ds = dmm_sk(sk);
+		if (ds)
+			dmm_sock_sync(sk, ds);
+		release_sock(sk);
+	}
+	return dmm_family(sk)->base->getsockopt(sk, level, optname, optval,
+						optlen);
 }
 
 /* The filter lets nothing through; this is for what was on its way already. */
@@ -784,46 +807,75 @@ static int dmm_backlog_rcv(struct sock *sk, struct sk_buff *skb)
 }
 
 /* TCP's part gives back what tcp_v4_err() may have deferred. */
-static void dmm_release_cb(struct sock *sk)
+void dmm_release_cb(struct sock *sk)
 {
-	tcp_prot.release_cb(sk);
+	dmm_family(sk)->base->release_cb(sk);
 	dmm_sock_pending(sk);
 }
 
-void dmm_proto_init(void)
+static void family_init(struct dmm_family *f, struct proto *base,
+			const struct proto_ops *base_ops)
 {
-	dmm_assigned_prot = tcp_prot;
-	dmm_assigned_prot.owner = THIS_MODULE;
-	dmm_assigned_prot.pre_connect = dmm_assigned_pre_connect;
-	dmm_assigned_prot.connect = dmm_connect;
+	struct proto *prot = &f->adopted;
+	struct proto_ops *ops = &f->adopted_ops;
 
-	dmm_prot = tcp_prot;
-	dmm_prot.owner = THIS_MODULE;
-	dmm_prot.close = dmm_close;
-	dmm_prot.disconnect = dmm_disconnect;
-	dmm_prot.ioctl = dmm_ioctl;
-	dmm_prot.shutdown = dmm_shutdown;
-	dmm_prot.setsockopt = dmm_setsockopt;
-	dmm_prot.getsockopt = dmm_getsockopt;
-	dmm_prot.keepalive = dmm_keepalive;
-	dmm_prot.recvmsg = dmm_recvmsg;
-	dmm_prot.sendmsg = dmm_sendmsg;
-	dmm_prot.splice_eof = NULL;
-	dmm_prot.backlog_rcv = dmm_backlog_rcv;
-	dmm_prot.release_cb = dmm_release_cb;
-	dmm_prot.diag_destroy = dmm_abort;
+	f->base = base;
+	f->base_ops = base_ops;
+
+	f->assigned = *base;
+	f->assigned.owner = THIS_MODULE;
+	f->assigned.pre_connect = dmm_assigned_pre_connect;
+	f->assigned.connect = dmm_connect;
+	/* Its owner stays: __sock_release() puts what __sock_create() got. */
+	f->assigned_ops = *base_ops;
+
+	*prot = *base;
+	prot->owner = THIS_MODULE;
+	prot->close = dmm_close;
+	prot->disconnect = dmm_disconnect;
+	prot->ioctl = dmm_ioctl;
+	prot->shutdown = dmm_shutdown;
+	prot->setsockopt = dmm_setsockopt;
+	prot->getsockopt = dmm_getsockopt;
+	prot->keepalive = dmm_keepalive;
+	prot->recvmsg = dmm_recvmsg;
+	prot->sendmsg = dmm_sendmsg;
+	prot->splice_eof = NULL;
+	prot->backlog_rcv = dmm_backlog_rcv;
+	prot->release_cb = dmm_release_cb;
+	prot->diag_destroy = dmm_abort;
 #ifdef CONFIG_BPF_SYSCALL
-	dmm_prot.psock_update_sk_prot = NULL;	/* no sockmap */
+	prot->psock_update_sk_prot = NULL;	/* no sockmap */
 #endif
 
-	/* Its owner stays: __sock_release() puts what __sock_create() got. */
-	dmm_stream_ops = inet_stream_ops;
-	dmm_stream_ops.poll = dmm_poll;
-	dmm_stream_ops.mmap = sock_no_mmap;
-	dmm_stream_ops.splice_read = NULL;	/* copy_splice_read() serves */
-	dmm_stream_ops.read_sock = NULL;	/* no KCM, no in-kernel reader */
-	dmm_stream_ops.read_skb = NULL;
-	dmm_stream_ops.sendmsg_locked = NULL;
-	dmm_stream_ops.peek_len = NULL;
-	dmm_stream_ops.set_rcvlowat = NULL;	/* the core's own is enough */
+	*ops = *base_ops;
+	ops->poll = dmm_poll;
+	ops->mmap = sock_no_mmap;
+	ops->splice_read = NULL;	/* copy_splice_read() serves */
+	ops->read_sock = NULL;		/* no KCM, no in-kernel reader */
+	ops->read_skb = NULL;
+	ops->sendmsg_locked = NULL;
+	ops->peek_len = NULL;
+	ops->set_rcvlowat = NULL;	/* the core's own is enough */
+
+	dmm_listen_proto_init(f);
+}
+
+/* inet6_stream_ops is not exported: a socket knows it. */
+int dmm_proto_init(void)
+{
+	struct socket *sock;
+	int err;
+
+	family_init(&dmm_inet, &tcp_prot, &inet_stream_ops);
+
+	err = sock_create_kern(&init_net, AF_INET6, SOCK_STREAM, IPPROTO_TCP,
+			       &sock);
+	if (err == -EAFNOSUPPORT)	/* ipv6.disable=1 */
+		return 0;
+	if (err)
+		return err;
+	family_init(&dmm_inet6, sock->sk->sk_prot, sock->ops);
+	sock_release(sock);
+	return 0;
 }

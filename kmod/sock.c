@@ -73,6 +73,51 @@ struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk)
 }
 
 /**
+ * dmm_sock_rings - make the rings of a socket that has a slot usable
+ * @ds: the socket's state
+ * @gfp: how to allocate
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int dmm_sock_rings(struct dmm_sock *ds, gfp_t gfp)
+{
+	const struct dmm_arena_hdr *geo = &ds->stack->arena->geo;
+	int err;
+
+	err = dmm_ring_init(&ds->tx, dmm_arena_tx_off(geo, ds->slot),
+			    geo->tx_size, gfp);
+	if (err)
+		return err;
+	return dmm_ring_init(&ds->rx, dmm_arena_rx_off(geo, ds->slot),
+			     geo->rx_size, gfp);
+}
+
+/**
+ * dmm_sock_sync - show the stack's numbers where TCP's would be
+ * @sk: the socket; the caller holds its lock
+ * @ds: its state
+ *
+ * For TCP_INFO, `ss -ti` and its queue columns; nothing decides by them. snd_una
+ * and snd_nxt stay as they are: tcp_v4_err() compares with those.
+ */
+void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds)
+{
+	u32 mss = READ_ONCE(ds->shm->snd_mss), cwnd = READ_ONCE(ds->shm->snd_cwnd);
+	u32 avail = dmm_sock_rx_avail(ds), used = dmm_sock_tx_used(ds);
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	mss = clamp(mss, 1U, 65535U);
+	tp->mss_cache = mss;
+	tcp_snd_cwnd_set(tp, clamp(cwnd / mss, 1U, 1U << 20));
+	tp->srtt_us = min(READ_ONCE(ds->shm->srtt_us), 120U * USEC_PER_SEC) << 3;
+	tp->total_retrans = READ_ONCE(ds->shm->retrans);
+	if (avail != DMM_RING_BROKEN)
+		WRITE_ONCE(tp->copied_seq, tp->rcv_nxt - avail);
+	if (used != DMM_RING_BROKEN)
+		WRITE_ONCE(tp->write_seq, tp->snd_una + used);
+}
+
+/**
  * dmm_sock_rx_avail - bytes to read
  * @ds: the socket's state, kept alive by the caller
  *
@@ -207,6 +252,23 @@ static bool sock_connected(struct sock *sk)
 	return true;
 }
 
+static bool sock_fin_acked(struct sock *sk)
+{
+	switch (sk->sk_state) {
+	case TCP_FIN_WAIT1:
+		tcp_set_state(sk, TCP_FIN_WAIT2);
+		WRITE_ONCE(sk->sk_shutdown, sk->sk_shutdown | SEND_SHUTDOWN);
+		if (!sock_flag(sk, SOCK_DEAD))
+			sk->sk_state_change(sk);
+		return true;
+	case TCP_CLOSING:	/* TIMEWAIT follows */
+	case TCP_LAST_ACK:	/* GONE follows */
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* As tcp_fin(). */
 static bool sock_fin(struct sock *sk)
 {
@@ -250,7 +312,7 @@ static bool sock_timewait(struct sock *sk)
 
 	WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
 	sock_set_flag(sk, SOCK_DONE);
-	sk->sk_prot_creator = &tcp_prot;
+	sk->sk_prot_creator = dmm_family(sk)->base;
 	tcp_time_wait(sk, TCP_TIME_WAIT, 0);
 	sk->sk_prot_creator = creator;
 	return true;
@@ -280,8 +342,19 @@ static void sock_events_apply(struct sock *sk, struct dmm_sock *ds,
 {
 	bool ok = true;
 
+	/* A listener that the stack serves no more is the kernel's alone. */
+	if (dmm_is_listening(sk)) {
+		if (events & (BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE)))
+			dmm_adopt_undo(sk);
+		return;
+	}
+	if (!dmm_is_adopted(sk))
+		return;
+
 	if (events & BIT(DMM_EV_CONNECTED))
 		ok &= sock_connected(sk);
+	if (events & BIT(DMM_EV_FIN_ACKED))
+		ok &= sock_fin_acked(sk);
 	if (events & BIT(DMM_EV_FIN))
 		ok &= sock_fin(sk);
 	if (events & BIT(DMM_EV_ERROR))
@@ -452,7 +525,7 @@ static void ulp_release(struct sock *sk)
 	if (!ds)
 		return;
 	WRITE_ONCE(ds->sk, NULL);
-	/* One that the worker never heard of, it will never speak of. */
+	/* One that the worker never heard of, or has no slot, it never names. */
 	if (!ds->posted)
 		dmm_stack_slot_done(ds->stack, ds);
 	dmm_sock_put(ds);
@@ -477,12 +550,32 @@ static size_t ulp_get_info_size(const struct sock *sk)
 }
 
 /*
+ * A child of a listener is plain TCP, whoever made it. It was born of the
+ * listener's proto and took a reference to this module with it.
+ */
+static void ulp_clone(const struct request_sock *req, struct sock *newsk,
+		      const gfp_t priority)
+{
+	struct inet_connection_sock *icsk = inet_csk(newsk);
+	struct proto *base = dmm_family(newsk)->base;
+
+	RCU_INIT_POINTER(icsk->icsk_ulp_data, NULL);
+	icsk->icsk_ulp_ops = NULL;
+	WRITE_ONCE(newsk->sk_prot, base);
+	if (newsk->sk_prot_creator != base) {
+		newsk->sk_prot_creator = base;
+		module_put(THIS_MODULE);	/* the listener has one */
+	}
+}
+
+/*
  * Not registered: setsockopt(TCP_ULP) cannot ask for it. The module is held by
  * ->sk_prot_creator, not by @owner, see adopt.c.
  */
 const struct tcp_ulp_ops dmm_ulp_ops = {
 	.name		= "dmm",
 	.release	= ulp_release,
+	.clone		= ulp_clone,
 	.get_info	= ulp_get_info,
 	.get_info_size	= ulp_get_info_size,
 };

@@ -14,6 +14,7 @@
 #include <net/tcp.h>
 
 #include "arena.h"
+#include "route.h"
 #include "stack.h"
 
 /**
@@ -26,15 +27,15 @@
  * @slot: its slot's number
  * @gen: its generation
  * @shm: the shared half of the slot; hostile
- * @connected_to: the remote address and port that the policy saw
- * @saddr: the local address that the route lookup gave
+ * @path: whither, as the policy saw it, and whence, as the route lookup gave it;
+ *	nothing for a listener
  *
  * Under the socket's lock:
  * @tx: transmit ring
  * @rx: receive ring
  * @tx_prod: bytes put into @tx, the truth of shm->tx_prod
  * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
- * @posted: DMM_OP_CONNECT was posted: the worker knows of it
+ * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it
  *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*)
@@ -44,6 +45,8 @@
  * @op_node: in dmm_stack.op_backlog while @op_bits is not zero
  * @op_bits: ops that wait for room, BIT(DMM_OP_*)
  * @op_connect: for DMM_OP_CONNECT
+ * @op_listen: for DMM_OP_LISTEN
+ * @op_attach: for DMM_OP_ATTACH
  * @op_options: for DMM_OP_OPTIONS
  */
 struct dmm_sock {
@@ -54,8 +57,7 @@ struct dmm_sock {
 	u32 slot;
 	u32 gen;
 	struct dmm_slot *shm;
-	struct sockaddr_in connected_to;
-	__be32 saddr;
+	struct dmm_path path;
 
 	struct dmm_ring tx;
 	struct dmm_ring rx;
@@ -68,7 +70,11 @@ struct dmm_sock {
 
 	struct list_head op_node;
 	u32 op_bits;
-	struct dmm_op_connect op_connect;
+	union {
+		struct dmm_op_connect op_connect;
+		struct dmm_op_listen op_listen;
+		struct dmm_op_attach op_attach;
+	};
 	struct dmm_op_options op_options;
 };
 
@@ -96,6 +102,7 @@ static inline struct dmm_sock *dmm_sk_rcu(const struct sock *sk)
 }
 
 struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk);
+int dmm_sock_rings(struct dmm_sock *ds, gfp_t gfp);
 void dmm_sock_put(struct dmm_sock *ds);
 struct sock *dmm_sock_hold_sk(struct dmm_sock *ds);
 void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err);
@@ -105,6 +112,7 @@ void dmm_sock_post(struct dmm_sock *ds, u32 op);
 void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds,
 			   bool keepalive);
 
+void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds);
 u32 dmm_sock_rx_avail(const struct dmm_sock *ds);
 u32 dmm_sock_tx_used(const struct dmm_sock *ds);
 bool dmm_sock_arm_rx(struct dmm_sock *ds);

@@ -310,7 +310,7 @@ TEST_F(dmm, names)
 	}
 	memset(self->attach.name, 'a', DMM_NAME_MAX);
 	EXPECT_ERRNO(EINVAL, ioctl(self->fd, DMM_ATTACH, &self->attach));
-	strcpy(self->attach.name, "Az09._-");
+	strcpy(self->attach.name, "Az09_-");
 	memset(self->attach.name + 7, 'z', DMM_NAME_MAX - 8);
 	self->attach.name[DMM_NAME_MAX - 1] = 0;
 	EXPECT_EQ(0, ioctl(self->fd, DMM_ATTACH, &self->attach));

@@ -17,10 +17,12 @@ HERE=$OUT/selftests/e2e
 PEER=10.99.0.2
 PORT=5001
 
+# netns, cgroup and BPF folder; a second world at the same time takes another
+NS=${DMM_TEST_NS:-dmm-e2e}
 RUN=$(mktemp -d /tmp/dmm-e2e.XXXXXX)
 CGROOT=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
-CG=$CGROOT/dmm-e2e
-BPF=/sys/fs/bpf/dmm-e2e
+CG=$CGROOT/$NS
+BPF=/sys/fs/bpf/$NS
 
 ctl() { "$BIN/dmmctl" --socket "$RUN/dmmd.sock" "$@"; }
 
@@ -63,16 +65,16 @@ until_true()
 
 net_up()
 {
-	ip netns add dmm-e2e-app && ip netns add dmm-e2e-peer || return
-	ip link add dmm-a netns dmm-e2e-app type veth \
-		peer name dmm-p netns dmm-e2e-peer || return
-	ip -n dmm-e2e-app addr add 10.99.0.1/24 dev dmm-a
-	ip -n dmm-e2e-peer addr add $PEER/24 dev dmm-p
+	ip netns add "$NS-app" && ip netns add "$NS-peer" || return
+	ip link add dmm-a netns "$NS-app" type veth \
+		peer name dmm-p netns "$NS-peer" || return
+	ip -n "$NS-app" addr add 10.99.0.1/24 dev dmm-a
+	ip -n "$NS-peer" addr add $PEER/24 dev dmm-p
 	for ns in app peer; do
-		ip -n dmm-e2e-$ns link set lo up
+		ip -n "$NS-$ns" link set lo up
 	done
-	ip -n dmm-e2e-app link set dmm-a up
-	ip -n dmm-e2e-peer link set dmm-p up
+	ip -n "$NS-app" link set dmm-a up
+	ip -n "$NS-peer" link set dmm-p up
 }
 
 daemon_up()
@@ -85,14 +87,14 @@ daemon_up()
 
 stack_up()
 {
-	ctl stack add lwip0 type=lwip dev=dmm-a netns=dmm-e2e-app &&
+	ctl stack add lwip0 type=lwip dev=dmm-a "netns=$NS-app" &&
 		mkdir -p "$CG" &&
 		ctl rule add cgroup "$CG" dst $PEER/32 stack lwip0
 }
 
 peer_up()
 {
-	ip netns exec dmm-e2e-peer "$HERE/peer" $PEER $PORT >"$RUN/peer.log" &
+	ip netns exec "$NS-peer" "$HERE/peer" $PEER $PORT >"$RUN/peer.log" &
 	PEER_PID=$!
 	until_true 10 grep -q ready "$RUN/peer.log"
 }
@@ -102,7 +104,7 @@ in_app()
 {
 	# shellcheck disable=SC2016
 	bash -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' in_app \
-		"$CG" ip netns exec dmm-e2e-app "$@"
+		"$CG" ip netns exec "$NS-app" "$@"
 }
 
 world_down()
@@ -113,10 +115,10 @@ world_down()
 	ctl shutdown >/dev/null 2>&1
 	[[ -z ${DMMD-} ]] || kill "$DMMD" 2>/dev/null
 	[[ -z ${PEER_PID-} ]] || kill "$PEER_PID" 2>/dev/null
-	pkill -f "dmm-worker.*--dev dmm-a" 2>/dev/null
+	[[ -z ${DMMD-} ]] || pkill -f "dmm-worker.*--dev dmm-a" 2>/dev/null
 	wait 2>/dev/null
-	ip netns del dmm-e2e-app 2>/dev/null
-	ip netns del dmm-e2e-peer 2>/dev/null
+	ip netns del "$NS-app" 2>/dev/null
+	ip netns del "$NS-peer" 2>/dev/null
 	rmdir "$CG" 2>/dev/null
 	rm -rf "$BPF" 2>/dev/null
 	((status == 0)) || [[ ! -s $RUN/dmmd.log ]] ||

@@ -105,7 +105,7 @@ TEST_F(adopt, connects)
 {
 	struct sockaddr_in me, peer;
 	struct puppet_stats stats;
-	struct dmm_rule_stats rule;
+	struct world_stats rule;
 	socklen_t len = sizeof(me);
 
 	EXPECT_EQ(0, world_adopted(self->fd));
@@ -122,7 +122,7 @@ TEST_F(adopt, connects)
 	puppet_stats(self->p, &stats);
 	EXPECT_EQ(stats.sport, ntohs(me.sin_port));
 
-	world_rule_stats(self->w, &rule);
+	world_stats(self->w, &rule);
 	EXPECT_EQ(1, rule.hits);
 	EXPECT_EQ(1, rule.adopted);
 }
@@ -628,16 +628,16 @@ static void expect_fallback(struct __test_metadata *_metadata, struct world *w,
 			    int fd, int reason)
 {
 	__u64 before = world_fallbacks(reason), rule_before;
-	struct dmm_rule_stats rule;
+	struct world_stats rule;
 
-	world_rule_stats(w, &rule);
-	rule_before = rule.fallback[reason];
+	world_stats(w, &rule);
+	rule_before = rule.fallbacks[reason];
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	EXPECT_EQ(-EINPROGRESS, world_connect(fd, PORT_ECHO));
 	EXPECT_EQ(0, world_adopted(fd));
 	EXPECT_EQ(before + 1, world_fallbacks(reason));
-	world_rule_stats(w, &rule);
-	EXPECT_EQ(rule_before + 1, rule.fallback[reason]);
+	world_stats(w, &rule);
+	EXPECT_EQ(rule_before + 1, rule.fallbacks[reason]);
 }
 
 TEST_F(adopt, fallback_filter)

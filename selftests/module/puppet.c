@@ -13,6 +13,7 @@
 #include <dmm/device.h>
 
 #include "puppet.h"
+#include "world.h"
 
 /*
  * @gen: 0 when not connected
@@ -26,6 +27,7 @@ struct conn {
 	__u32 sent;
 	bool client_fin;
 	bool peer_fin;
+	bool listener;
 };
 
 /* @lock: everything; the thread holds it but while it sleeps. */
@@ -90,11 +92,41 @@ static void connected(struct puppet *p, const struct dmm_op *op)
 	}
 }
 
+/* The token of a child is what its peer does. */
+static void attached(struct puppet *p, const struct dmm_op *op)
+{
+	p->conns[op->slot] = (struct conn) {
+		.gen = op->gen,
+		.port = op->attach.token,
+	};
+	p->last = op->slot;
+	dmm_chan_slot_open(p->chan, op->slot);
+}
+
+static void listening(struct puppet *p, const struct dmm_op *op)
+{
+	p->conns[op->slot] = (struct conn) {
+		.gen = op->gen,
+		.port = ntohs(op->listen.port),
+		.listener = true,
+	};
+	p->last = op->slot;
+	p->stats.backlog = op->listen.backlog;
+}
+
 static void handle_op(struct puppet *p, const struct dmm_op *op)
 {
 	struct conn *c = &p->conns[op->slot];
 
 	p->stats.ops[op->op & 15]++;
+	if (op->op == DMM_OP_LISTEN) {
+		listening(p, op);
+		return;
+	}
+	if (op->op == DMM_OP_ATTACH) {
+		attached(p, op);
+		return;
+	}
 	if (op->op == DMM_OP_CONNECT) {
 		connected(p, op);
 		return;
@@ -221,7 +253,7 @@ static bool pump(struct puppet *p)
 	}
 	dmm_chan_op_done(p->chan);
 	for (i = 0; i < dmm_chan_nslots(p->chan); i++)
-		if (p->conns[i].gen)
+		if (p->conns[i].gen && !p->conns[i].listener)
 			moved |= serve(p, i);
 	if (dmm_chan_event_flush(p->chan) || dmm_chan_op_backlog(p->chan))
 		dmm_device_kick(p->dev, &p->stats.bad);
@@ -333,6 +365,45 @@ int puppet_kick(struct puppet *p, __u64 *bad)
 {
 	dmm_chan_event_flush(p->chan);
 	return dmm_device_kick(p->dev, bad);
+}
+
+int puppet_call(struct puppet *p, const struct puppet_caller *caller)
+{
+	struct dmm_event ev = {
+		.ev = DMM_EV_INCOMING,
+		.incoming = {
+			.token = caller->what,
+			.family = caller->v6 ? AF_INET6 : AF_INET,
+			.lport = htons(caller->lport),
+			.rport = htons(caller->rport),
+			.ttl = 64,
+		},
+	};
+	int ret = -1;
+	__u64 bad = 0;
+	__u32 i;
+
+	inet_pton(ev.incoming.family, caller->v6 ? WORLD_ADDR6 : WORLD_ADDR,
+		  ev.incoming.laddr);
+	inet_pton(ev.incoming.family, caller->v6 ? WORLD_PEER6 : WORLD_PEER,
+		  ev.incoming.raddr);
+
+	pthread_mutex_lock(&p->lock);
+	for (i = 0; i < dmm_chan_nslots(p->chan); i++) {
+		if (!p->conns[i].gen || !p->conns[i].listener ||
+		    p->conns[i].port != caller->lport)
+			continue;
+		ev.slot = i;
+		ev.gen = p->conns[i].gen;
+		dmm_chan_event_put(p->chan, &ev);
+		dmm_chan_event_flush(p->chan);
+		if (dmm_device_kick(p->dev, &bad) > 0 && !bad)
+			ret = 0;
+		p->stats.bad += bad;
+		break;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return ret;
 }
 
 void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen)

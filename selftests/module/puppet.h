@@ -53,6 +53,7 @@ struct puppet_opts {
  * @keepalive: SO_KEEPALIVE as of the last DMM_OP_OPTIONS
  * @keepidle: seconds, as of the last DMM_OP_OPTIONS
  * @sport: local port of the last connection, host order
+ * @backlog: of the last DMM_OP_LISTEN
  * @bad: events that the module dropped
  */
 struct puppet_stats {
@@ -61,6 +62,7 @@ struct puppet_stats {
 	bool keepalive;
 	__u32 keepidle;
 	__u16 sport;
+	__u32 backlog;
 	__u64 bad;
 };
 
@@ -80,7 +82,27 @@ void puppet_thaw(struct puppet *p);
 struct dmm_chan *puppet_chan(struct puppet *p);
 int puppet_kick(struct puppet *p, __u64 *bad);
 
-/* Slot and generation of the last connection. */
+/**
+ * struct puppet_caller - a peer that connects to a listener
+ * @lport: the listener's port
+ * @rport: the peer's port
+ * @what: what the peer does then
+ * @v6: from WORLD_PEER6 to WORLD_ADDR6, else from WORLD_PEER to WORLD_ADDR
+ */
+struct puppet_caller {
+	__u16 lport;
+	__u16 rport;
+	enum puppet_port what;
+	bool v6;
+};
+
+/*
+ * Offer a child to the listener of a port; 0, or -1 if there is no such listener
+ * or the module dropped the event. It is offered once.
+ */
+int puppet_call(struct puppet *p, const struct puppet_caller *caller);
+
+/* Slot and generation of the last connection, listener or child. */
 void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen);
 
 void puppet_stats(struct puppet *p, struct puppet_stats *stats);

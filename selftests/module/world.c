@@ -22,13 +22,14 @@
 #include <bpf/libbpf.h>
 #include <linux/dmm.h>
 
-#include "bpf/dmm_policy.skel.h"
+#include "hooks.skel.h"
 #include "world.h"
 
+#define LINKS 4
+
 struct world {
-	struct dmm_policy_bpf *policy;
-	struct bpf_link *link;
-	int rules;
+	struct hooks_bpf *hooks;
+	struct bpf_link *links[LINKS];
 	int home_net;
 	char root[256];		/* cgroup2's mount point */
 	char cgroup[300];
@@ -77,6 +78,7 @@ static int make_net(void)
 	/* By iproute2: the world is small and its words are known. */
 	return system("ip link set lo up && ip link add d0 type dummy && "
 		      "ip addr add " WORLD_ADDR "/24 dev d0 && "
+		      "ip addr add " WORLD_ADDR6 "/64 dev d0 nodad && "
 		      "ip link set d0 up") ? die("ip") : 0;
 }
 
@@ -94,27 +96,26 @@ static int make_cgroup(struct world *w)
 	return write_file(procs, "0");
 }
 
-static int load_policy(struct world *w)
+static int load_hooks(struct world *w)
 {
-	int dir, err;
+	int dir, err = 0;
 
-	w->policy = dmm_policy_bpf__open();
-	if (!w->policy)
-		return die("policy");
-	w->policy->rodata->have_kfunc = true;
-	if (dmm_policy_bpf__load(w->policy))
-		return die("policy");
-	w->rules = bpf_map_create(BPF_MAP_TYPE_ARRAY, "rules", 4,
-				  sizeof(struct dmm_ruleset), 1, NULL);
-	if (w->rules < 0)
-		return die("map");
-	world_rule(w, 1);
+	w->hooks = hooks_bpf__open();
+	if (!w->hooks)
+		return die("hooks");
+	w->hooks->rodata->stack = WORLD_STACK;
+	if (hooks_bpf__load(w->hooks))
+		return die("hooks");
 
 	dir = open(w->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	w->link = bpf_program__attach_cgroup(w->policy->progs.connect4, dir);
-	err = !w->link;
+	w->links[0] = bpf_program__attach_cgroup(w->hooks->progs.connect4, dir);
+	w->links[1] = bpf_program__attach_cgroup(w->hooks->progs.connect6, dir);
+	w->links[2] = bpf_program__attach_cgroup(w->hooks->progs.bind4, dir);
+	w->links[3] = bpf_program__attach_cgroup(w->hooks->progs.bind6, dir);
 	close(dir);
-	return err ? die("attach") : 0;
+	while (err < LINKS && w->links[err])
+		err++;
+	return err == LINKS ? 0 : die("attach");
 }
 
 struct world *world_enter(void)
@@ -123,9 +124,8 @@ struct world *world_enter(void)
 
 	if (!getenv("WORLD_VERBOSE"))
 		libbpf_set_print(NULL);
-	w->rules = -1;
 	w->home_net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (make_net() || make_cgroup(w) || load_policy(w)) {
+	if (make_net() || make_cgroup(w) || load_hooks(w)) {
 		world_leave(w);
 		return NULL;
 	}
@@ -135,13 +135,13 @@ struct world *world_enter(void)
 void world_leave(struct world *w)
 {
 	char procs[300];
+	int i;
 
 	if (!w)
 		return;
-	bpf_link__destroy(w->link);
-	dmm_policy_bpf__destroy(w->policy);
-	if (w->rules >= 0)
-		close(w->rules);
+	for (i = 0; i < LINKS; i++)
+		bpf_link__destroy(w->links[i]);
+	hooks_bpf__destroy(w->hooks);
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->root);
 	write_file(procs, "0");
 	rmdir(w->cgroup);
@@ -157,45 +157,16 @@ __u32 world_ifindex(const struct world *w)
 
 void world_rule(struct world *w, int present)
 {
-	static struct dmm_ruleset set;
-	struct dmm_rule_stats *zero;
-	__u32 key = 0, id = 1;
-
-	zero = calloc(libbpf_num_possible_cpus(), sizeof(*zero));
-	bpf_map_update_elem(bpf_map__fd(w->policy->maps.rule_stats), &id, zero,
-			    BPF_NOEXIST);
-	free(zero);
-	set = (struct dmm_ruleset) {
-		.count = !!present,
-		.rules[0] = {
-			.id = id,
-			.match = DMM_MATCH_DST,
-			.stack = WORLD_STACK,
-			.dst_family = AF_INET,
-			.dst = { inet_addr("10.77.0.0") },
-			.dst_mask = { htonl(0xffffff00) },
-		},
-	};
-	bpf_map_update_elem(w->rules, &key, &set, 0);
-	bpf_map_update_elem(bpf_map__fd(w->policy->maps.rules), &key, &w->rules,
-			    0);
+	w->hooks->bss->hits = 0;	/* .bss is mapped: it takes effect at once */
+	w->hooks->data->enabled = present;
 }
 
-void world_rule_stats(struct world *w, struct dmm_rule_stats *sum)
+void world_stats(struct world *w, struct world_stats *stats)
 {
-	int n = libbpf_num_possible_cpus(), i, j;
-	struct dmm_rule_stats *cpu = calloc(n, sizeof(*cpu));
-	__u32 id = 1;
-
-	memset(sum, 0, sizeof(*sum));
-	bpf_map_lookup_elem(bpf_map__fd(w->policy->maps.rule_stats), &id, cpu);
-	for (i = 0; i < n; i++) {
-		sum->hits += cpu[i].hits;
-		sum->adopted += cpu[i].adopted;
-		for (j = 0; j < DMM_FALLBACK_SLOTS; j++)
-			sum->fallback[j] += cpu[i].fallback[j];
-	}
-	free(cpu);
+	stats->hits = w->hooks->bss->hits;
+	stats->adopted = w->hooks->bss->adopted;
+	memcpy(stats->fallbacks, w->hooks->bss->fallbacks,
+	       sizeof(stats->fallbacks));
 }
 
 int world_connect(int fd, __u16 port)

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A world for one test: a network namespace of its own with a device "d0"
- * (10.77.0.1/24, nobody behind it), a cgroup with the real policy program
- * attached, and one rule in it: TCP from this cgroup to 10.77.0.0/24 goes to stack
- * WORLD_STACK. The test process moves into both, and back at the end.
+ * (10.77.0.1/24, fd77::1/64, nobody behind it), and a cgroup with hooks.bpf.c
+ * attached: TCP from there to those prefixes, and listeners on those or any
+ * address, go to stack WORLD_STACK. The test process moves into both, and back at
+ * the end.
  */
 #ifndef WORLD_H
 #define WORLD_H
 
 #include <linux/types.h>
 
-#include "dmm_bpf.h"
+#include <linux/dmm.h>
 
 #define WORLD_STACK	77
 #define WORLD_PEER	"10.77.0.2"
 #define WORLD_ADDR	"10.77.0.1"
+#define WORLD_PEER6	"fd77::2"
+#define WORLD_ADDR6	"fd77::1"
 
 struct world;
 
@@ -27,11 +30,17 @@ void world_leave(struct world *w);
 /* d0's index. */
 __u32 world_ifindex(const struct world *w);
 
-/* Is the rule there? */
+/* Shall the hooks do anything? */
 void world_rule(struct world *w, int present);
 
-/* What the rule counted. */
-void world_rule_stats(struct world *w, struct dmm_rule_stats *sum);
+/* What the hooks counted. */
+struct world_stats {
+	__u64 hits;
+	__u64 adopted;
+	__u64 fallbacks[__DMM_FALLBACK_MAX];
+};
+
+void world_stats(struct world *w, struct world_stats *stats);
 
 /* A socket in TCP's hands: connect to WORLD_PEER:port, 0 or -errno. */
 int world_connect(int fd, __u16 port);

@@ -66,7 +66,8 @@
  *	tx_room_event	client		DMM_EV_ROOM	tx_cons
  *
  * The client starts a slot's life: it clears the whole struct dmm_slot (so every
- * event is armed at index 0), then sends DMM_OP_CONNECT with a new generation.
+ * event is armed at index 0), then sends DMM_OP_CONNECT, DMM_OP_LISTEN or
+ * DMM_OP_ATTACH with a new generation.
  * The stack ends it: DMM_EV_ERROR, DMM_EV_TIMEWAIT and DMM_EV_GONE are each its
  * last message for a {slot, gen}; it touches neither slot nor rings after that.
  * Messages for another generation are counted and dropped on both sides.
@@ -81,6 +82,8 @@
 #ifndef __VMLINUX_H__	/* a BPF program has the types from vmlinux.h */
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#elif !defined(__aligned_u64)
+#define __aligned_u64 __u64 __attribute__((aligned(8)))
 #endif
 
 #define DMM_ABI_VERSION		1
@@ -145,7 +148,7 @@ enum dmm_attach_flags {
  * @netns_fd: the network namespace served, or -1 for the caller's own
  * @ifindex: the device served, in that namespace
  * @__reserved: zero
- * @name: NUL-terminated, 1..DMM_NAME_MAX-1 characters of [A-Za-z0-9._-]
+ * @name: NUL-terminated, 1..DMM_NAME_MAX-1 characters of [A-Za-z0-9_-]
  *
  * Needs CAP_NET_ADMIN over the namespace. The kernel keeps its own references;
  * the descriptors may be closed afterwards.
@@ -297,6 +300,8 @@ struct dmm_slot {
 enum dmm_op_type {
 	DMM_OP_NONE,
 	DMM_OP_CONNECT,		/* open; struct dmm_op_connect */
+	DMM_OP_LISTEN,		/* listen, or change the backlog; dmm_op_listen */
+	DMM_OP_ATTACH,		/* the slot of an offered child; dmm_op_attach */
 	DMM_OP_OPTIONS,		/* the options as they now are; dmm_op_options */
 	DMM_OP_TX,		/* tx_prod passed tx_event */
 	DMM_OP_ROOM,		/* rx_cons passed rx_room_event */
@@ -304,13 +309,15 @@ enum dmm_op_type {
 	DMM_OP_CLOSE,		/* as SHUTDOWN, and nobody reads any more: data
 				 * that arrives from now on is answered by a RST
 				 */
-	DMM_OP_ABORT,		/* send a RST and forget; answered by GONE */
+	DMM_OP_ABORT,		/* send a RST and forget; answered by GONE. For a
+				 * listener: stop listening
+				 */
 	__DMM_OP_MAX
 };
 
 /**
  * struct dmm_op_connect - the connection to open
- * @family: AF_INET
+ * @family: AF_INET, AF_INET6
  * @dscp: the IP type-of-service byte
  * @ttl: the time to live, 0 for the stack's default
  * @sport: local port, network order
@@ -330,6 +337,43 @@ struct dmm_op_connect {
 	__u32 ifindex;
 	__be32 saddr[4];
 	__be32 daddr[4];
+};
+
+/**
+ * struct dmm_op_listen - the listener to open, or its new backlog
+ * @family: AF_INET, AF_INET6
+ * @port: local port, network order
+ * @flags: DMM_LISTEN_*
+ * @backlog: children that may wait for the client at a time
+ * @ifindex: the device
+ * @addr: local address, network order; all zero for any address of the namespace
+ *
+ * The slot has no bytes to send or receive. Several listeners may have the same
+ * address and port (SO_REUSEPORT); the stack spreads children over them.
+ */
+struct dmm_op_listen {
+	__u16 family;
+	__be16 port;
+	__u32 flags;
+	__u32 backlog;
+	__u32 ifindex;
+	__be32 addr[4];
+	__u32 __reserved[4];
+};
+
+enum dmm_listen_flags {
+	DMM_LISTEN_V6ONLY = 1 << 0,	/* AF_INET6 any: not IPv4 as well */
+};
+
+/**
+ * struct dmm_op_attach - a child is taken; its slot is that of the op
+ * @token: the one that DMM_EV_INCOMING brought
+ * @listener: the listener's slot
+ */
+struct dmm_op_attach {
+	__aligned_u64 token;
+	__u32 listener;
+	__u32 __reserved[9];
 };
 
 enum dmm_opt {
@@ -361,6 +405,8 @@ struct dmm_op_options {
  * @gen: the slot's generation, never zero
  * @flags: zero
  * @connect: for DMM_OP_CONNECT
+ * @listen: for DMM_OP_LISTEN
+ * @attach: for DMM_OP_ATTACH
  * @options: for DMM_OP_OPTIONS
  * @raw: all of it
  */
@@ -371,6 +417,8 @@ struct dmm_op {
 	__u32 flags;
 	union {
 		struct dmm_op_connect connect;
+		struct dmm_op_listen listen;
+		struct dmm_op_attach attach;
 		struct dmm_op_options options;
 		__u32 raw[12];
 	};
@@ -382,13 +430,41 @@ struct dmm_op {
 enum dmm_event_type {
 	DMM_EV_NONE,
 	DMM_EV_CONNECTED,	/* the handshake is done */
+	DMM_EV_INCOMING,	/* a child of this listener; dmm_ev_incoming */
 	DMM_EV_RX,		/* rx_prod passed rx_event */
 	DMM_EV_ROOM,		/* tx_cons passed tx_room_event */
+	DMM_EV_FIN_ACKED,	/* the peer has acknowledged our FIN */
 	DMM_EV_FIN,		/* the peer's FIN; rx_prod is final */
 	DMM_EV_ERROR,		/* refused, reset or timed out: @error */
 	DMM_EV_TIMEWAIT,	/* both FINs are through and we closed first */
 	DMM_EV_GONE,		/* closed in every other way */
 	__DMM_EV_MAX
+};
+
+/**
+ * struct dmm_ev_incoming - a connection that a peer opened to a listener
+ * @token: the stack's name for it
+ * @family: AF_INET, AF_INET6
+ * @lport: local port, network order
+ * @rport: remote port, network order
+ * @dscp: the type-of-service byte of the SYN
+ * @ttl: its time to live
+ * @laddr: local address, network order, the first 4 bytes for AF_INET
+ * @raddr: remote address, likewise
+ *
+ * A client that takes it answers DMM_OP_ATTACH. One that does not (its queue is
+ * full, it has no slot) says nothing: the stack offers it again, after a second,
+ * then less often, and resets it in the end.
+ */
+struct dmm_ev_incoming {
+	__aligned_u64 token;
+	__u16 family;
+	__be16 lport;
+	__be16 rport;
+	__u8 dscp;
+	__u8 ttl;
+	__be32 laddr[4];
+	__be32 raddr[4];
 };
 
 /**
@@ -399,14 +475,18 @@ enum dmm_event_type {
  * @error: for DMM_EV_ERROR, one of ECONNREFUSED, ECONNRESET, ETIMEDOUT,
  *	EHOSTUNREACH, ENETUNREACH, ENOBUFS (positive); any other is taken as
  *	ECONNRESET
- * @raw: zero
+ * @incoming: for DMM_EV_INCOMING
+ * @raw: all of it; zero otherwise
  */
 struct dmm_event {
 	__u32 ev;
 	__u32 slot;
 	__u32 gen;
 	__u32 error;
-	__u32 raw[12];
+	union {
+		struct dmm_ev_incoming incoming;
+		__u32 raw[12];
+	};
 };
 
 #define DMM_ARENA_OPS_OFF	DMM_PAGE
@@ -513,6 +593,11 @@ static inline int dmm_need_event(__u32 event, __u32 new_idx, __u32 old_idx)
 #define DMM_NL_FAMILY		"dmm"
 #define DMM_NL_VERSION		1
 
+/* Flags of the kfunc bpf_dmm_assign(). */
+enum dmm_assign_flags {
+	DMM_ASSIGN_F_LISTEN = 1 << 0,	/* from a bind hook: as a listener */
+};
+
 enum {
 	DMM_NL_CMD_UNSPEC,
 	DMM_NL_CMD_STACK_GET,
@@ -555,6 +640,33 @@ enum {
 };
 
 #define DMM_NL_A_MAX	(__DMM_NL_A_MAX - 1)
+
+/* ------------------------------------------------------------------------- */
+
+/*
+ * DOC: Socket options, for the shim
+ *
+ * Answered by the policy programs in cgroups that have them (`dmmctl run`, `dmmctl
+ * cgroup attach`), with or without the module; elsewhere the kernel answers
+ * ENOPROTOOPT. All values are __u32; another length, or another value than told
+ * here, is EINVAL. On other sockets than TCP they do not exist.
+ *
+ *  - DMM_SO_SHIM, set and get: 1 marks the socket as one that the shim can serve;
+ *    0 takes the mark away. A child that accept() gives has no mark.
+ *  - DMM_SO_STACK, get: the stack that the rules chose for this socket at its
+ *    last bind() or connect(), DMM_STACK_KERNEL when that is the kernel's. Always
+ *    so for a socket without a mark.
+ *
+ * connect() of a marked socket that belongs to a user-space stack fails with
+ * DMM_SHIM_ERRNO and does nothing else; the shim then asks for the stack. bind()
+ * succeeds, so that the port is the socket's in the kernel as well; the shim asks
+ * after it. A shim that cannot serve the socket takes its mark away and calls
+ * again: then it counts as a fallback, "no-client", or the module takes it.
+ */
+#define SOL_DMM		0x444d
+#define DMM_SO_SHIM	1
+#define DMM_SO_STACK	2
+#define DMM_SHIM_ERRNO	78	/* EREMCHG */
 
 /* In INET_DIAG_INFO's ULP nest (`ss -tie`), beside the name "dmm". */
 enum {

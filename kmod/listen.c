@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Dual listen: one listener, served by the stack and by the kernel at once.
+ *
+ * A stack's child is made by TCP's own ->syn_recv_sock() from a made-up last ACK
+ * of the handshake, as SYN cookies do (tcp_get_cookie_sock()), is adopted, and goes
+ * into the listener's own accept queue. So accept(), poll(), the backlog, several
+ * accepting processes and close() of a listener with waiting children are the
+ * kernel's own code, and children of both sides come in the order they arrived.
+ *
+ * The listener's ULP clone op turns each child, whoever made it, into plain TCP.
+ */
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/security.h>
+#include <linux/skbuff.h>
+#include <linux/tcp.h>
+#include <net/inet_common.h>
+#include <net/inet_connection_sock.h>
+#include <net/ipv6.h>
+#include <net/request_sock.h>
+#include <net/tcp.h>
+
+#include "adopt.h"
+#include "channel.h"
+#include "listen.h"
+#include "proto.h"
+#include "route.h"
+#include "sock.h"
+#include "stack.h"
+#include "trace.h"
+
+/* ---- the listener ----------------------------------------------------- */
+
+static void fill_op_listen(struct sock *sk, struct dmm_sock *ds)
+{
+	struct dmm_op_listen op = {
+		.family = sk->sk_family,
+		.port = inet_sk(sk)->inet_sport,
+		.backlog = READ_ONCE(sk->sk_max_ack_backlog),
+		.ifindex = ds->stack->ifindex,
+	};
+
+	if (sk->sk_family == AF_INET) {
+		op.addr[0] = inet_sk(sk)->inet_rcv_saddr;
+	} else if (ipv6_addr_v4mapped(&sk->sk_v6_rcv_saddr)) {
+		op.family = AF_INET;
+		op.addr[0] = sk->sk_v6_rcv_saddr.s6_addr32[3];
+	} else {
+		memcpy(op.addr, &sk->sk_v6_rcv_saddr, sizeof(op.addr));
+		if (ipv6_only_sock(sk))
+			op.flags = DMM_LISTEN_V6ONLY;
+	}
+
+	spin_lock_bh(&ds->stack->op_lock);
+	ds->op_listen = op;
+	spin_unlock_bh(&ds->stack->op_lock);
+}
+
+/* Offer a socket that listens, natively so far, to its stack as well. */
+static void listen_start(struct sock *sk, struct dmm_sock *ds)
+{
+	enum dmm_fallback reason = DMM_FALLBACK_NONE;
+	struct dmm_stack *stack = ds->stack;
+	int err;
+
+	if (!dmm_listen_route(sk, stack)) {
+		reason = DMM_FALLBACK_ROUTE;
+		goto fallback;
+	}
+	err = dmm_stack_slot_take(stack, ds);
+	if (err) {
+		reason = err == -ENOSPC ? DMM_FALLBACK_NO_SLOT :
+					  DMM_FALLBACK_STACK_DOWN;
+		goto fallback;
+	}
+	dmm_adopt_listen(sk);
+	fill_op_listen(sk, ds);
+	ds->posted = true;
+	if (dmm_ops_post(ds, BIT(DMM_OP_LISTEN))) {
+		ds->posted = false;
+		reason = DMM_FALLBACK_STACK_DOWN;
+		goto fallback;
+	}
+	atomic64_inc(&stack->adopted);
+	atomic64_inc(&dmm_totals.adopted);
+	trace_dmm_adopt(sk, stack->id, ds->slot);
+	return;
+
+fallback:
+	dmm_fallback(stack, sk, stack->id, reason);
+	dmm_adopt_undo(sk);
+}
+
+/* listen(), first and again: the kernel's, then the stack's. */
+static int dmm_listen(struct socket *sock, int backlog)
+{
+	struct sock *sk = sock->sk;
+	struct dmm_sock *ds;
+	int err;
+
+	err = inet_listen(sock, backlog);
+	if (err)
+		return err;
+
+	lock_sock(sk);
+	ds = dmm_sk(sk);
+	if (ds && sk->sk_state == TCP_LISTEN) {
+		if (dmm_is_assigned(sk)) {
+			listen_start(sk, ds);
+		} else if (dmm_is_listening(sk)) {
+			fill_op_listen(sk, ds);
+			dmm_sock_post(ds, DMM_OP_LISTEN);
+		}
+	}
+	release_sock(sk);
+	return 0;
+}
+
+static int dmm_accept(struct socket *sock, struct socket *newsock,
+		      struct proto_accept_arg *arg)
+{
+	struct dmm_family *f;
+	int err = inet_accept(sock, newsock, arg);
+
+	if (err)
+		return err;
+	/* do_accept() gave it the listener's. */
+	f = dmm_family(newsock->sk);
+	WRITE_ONCE(newsock->ops, dmm_is_adopted(newsock->sk) ?
+		   &f->adopted_ops : f->base_ops);
+	return 0;
+}
+
+/* The worker is told, the socket is TCP's again. */
+static void listen_stop(struct sock *sk)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+
+	dmm_sock_post(ds, DMM_OP_ABORT);
+	dmm_adopt_undo(sk);
+}
+
+static void dmm_listen_close(struct sock *sk, long timeout)
+{
+	lock_sock(sk);
+	/*
+	 * Children that wait are ended by TCP with the listener's disconnect, so
+	 * it keeps ours until they are gone.
+	 */
+	if (sk->sk_state == TCP_LISTEN) {
+		WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
+		tcp_set_state(sk, TCP_CLOSE);
+		inet_csk_listen_stop(sk);
+	}
+	if (dmm_is_listening(sk))
+		listen_stop(sk);
+	release_sock(sk);
+	dmm_family(sk)->base->close(sk, timeout);
+}
+
+/* Of the listener itself (shutdown()), and of children nobody accepted. */
+static int dmm_listen_disconnect(struct sock *sk, int flags)
+{
+	struct proto *base = dmm_family(sk)->base;
+
+	if (dmm_is_adopted(sk))
+		return dmm_disconnect(sk, flags);
+	if (dmm_is_listening(sk)) {
+		if (sk->sk_state == TCP_LISTEN) {
+			tcp_set_state(sk, TCP_CLOSE);
+			inet_csk_listen_stop(sk);
+		}
+		listen_stop(sk);
+	}
+	return base->disconnect(sk, flags);
+}
+
+/* ---- children --------------------------------------------------------- */
+
+static bool incoming_valid(const struct sock *sk,
+			   const struct dmm_ev_incoming *in)
+{
+	const struct in6_addr *laddr = (const struct in6_addr *)in->laddr;
+	const struct in6_addr *raddr = (const struct in6_addr *)in->raddr;
+
+	if (in->lport != inet_sk(sk)->inet_sport || !in->rport)
+		return false;
+
+	if (in->family == AF_INET) {
+		if (!in->laddr[0] || !in->raddr[0] ||
+		    ipv4_is_multicast(in->raddr[0]) ||
+		    ipv4_is_lbcast(in->raddr[0]))
+			return false;
+		if (sk->sk_family == AF_INET6 && ipv6_only_sock(sk))
+			return false;
+		return !inet_sk(sk)->inet_rcv_saddr ||
+		       inet_sk(sk)->inet_rcv_saddr == in->laddr[0] ||
+		       (sk->sk_family == AF_INET6 &&
+			ipv6_addr_any(&sk->sk_v6_rcv_saddr));
+	}
+	if (in->family != AF_INET6 || sk->sk_family != AF_INET6)
+		return false;
+	if (ipv6_addr_any(laddr) || ipv6_addr_any(raddr) ||
+	    ipv6_addr_is_multicast(raddr) || ipv6_addr_v4mapped(raddr) ||
+	    ipv6_addr_v4mapped(laddr))
+		return false;
+	return ipv6_addr_any(&sk->sk_v6_rcv_saddr) ||
+	       ipv6_addr_equal(&sk->sk_v6_rcv_saddr, laddr);
+}
+
+/* The ACK that would have ended the handshake. */
+static struct sk_buff *incoming_skb(const struct dmm_ev_incoming *in, u32 seq)
+{
+	unsigned int iplen = in->family == AF_INET ? sizeof(struct iphdr) :
+						     sizeof(struct ipv6hdr);
+	struct sk_buff *skb;
+	struct tcphdr *th;
+
+	skb = alloc_skb(iplen + sizeof(*th), GFP_ATOMIC | __GFP_NOWARN);
+	if (!skb)
+		return NULL;
+	skb_reset_network_header(skb);
+	if (in->family == AF_INET) {
+		struct iphdr *iph = skb_put_zero(skb, sizeof(*iph));
+
+		skb->protocol = htons(ETH_P_IP);
+		iph->version = 4;
+		iph->ihl = sizeof(*iph) / 4;
+		iph->tos = in->dscp;
+		iph->ttl = in->ttl;
+		iph->protocol = IPPROTO_TCP;
+		iph->saddr = in->raddr[0];
+		iph->daddr = in->laddr[0];
+	} else {
+		struct ipv6hdr *ip6h = skb_put_zero(skb, sizeof(*ip6h));
+
+		skb->protocol = htons(ETH_P_IPV6);
+		ip6_flow_hdr(ip6h, in->dscp, 0);
+		ip6h->hop_limit = in->ttl;
+		ip6h->nexthdr = IPPROTO_TCP;
+		memcpy(&ip6h->saddr, in->raddr, sizeof(ip6h->saddr));
+		memcpy(&ip6h->daddr, in->laddr, sizeof(ip6h->daddr));
+	}
+	skb_set_transport_header(skb, iplen);
+	th = skb_put_zero(skb, sizeof(*th));
+	th->source = in->rport;
+	th->dest = in->lport;
+	th->ack = 1;
+	th->doff = sizeof(*th) / 4;
+	th->window = htons(U16_MAX);
+	TCP_SKB_CB(skb)->seq = seq;
+	TCP_SKB_CB(skb)->end_seq = seq;
+	return skb;
+}
+
+static struct request_sock *incoming_req(struct sock *sk,
+					 const struct dmm_ev_incoming *in,
+					 int ifindex, u32 seq)
+{
+	struct inet_request_sock *ireq;
+	struct request_sock *req;
+
+	req = inet_reqsk_alloc(dmm_family(sk)->base->rsk_prot, sk, false);
+	if (!req)
+		return NULL;
+	ireq = inet_rsk(req);
+	tcp_rsk(req)->rcv_isn = seq - 1;
+	tcp_rsk(req)->snt_isn = get_random_u32();
+	tcp_rsk(req)->snt_synack = 0;
+	tcp_rsk(req)->ts_off = 0;
+	tcp_rsk(req)->txhash = net_tx_rndhash();
+	tcp_rsk(req)->tfo_listener = false;
+	tcp_rsk(req)->req_usec_ts = false;
+	tcp_rsk(req)->syn_tos = in->dscp;
+#if IS_ENABLED(CONFIG_MPTCP)
+	tcp_rsk(req)->is_mptcp = 0;
+#endif
+#ifdef CONFIG_TCP_AO
+	tcp_rsk(req)->used_tcp_ao = false;
+#endif
+	tcp_rsk(req)->af_specific = NULL;
+	req->secid = 0;
+	req->peer_secid = 0;
+	req->mss = TCP_MSS_DEFAULT;
+	req->rsk_rcv_wnd = U16_MAX;
+	req->rsk_window_clamp = U16_MAX;
+	ireq->ir_num = ntohs(in->lport);
+	ireq->ir_rmt_port = in->rport;
+	ireq->ir_mark = READ_ONCE(sk->sk_mark);
+	ireq->ir_iif = sk->sk_bound_dev_if;
+	if (in->family == AF_INET) {
+		sk_rcv_saddr_set(req_to_sk(req), in->laddr[0]);
+		sk_daddr_set(req_to_sk(req), in->raddr[0]);
+		ireq->ireq_family = AF_INET;
+	} else {
+		memcpy(&ireq->ir_v6_loc_addr, in->laddr,
+		       sizeof(ireq->ir_v6_loc_addr));
+		memcpy(&ireq->ir_v6_rmt_addr, in->raddr,
+		       sizeof(ireq->ir_v6_rmt_addr));
+		ireq->ireq_family = AF_INET6;
+		/* A link-local peer is one of the stack's device. */
+		if (ipv6_addr_type(&ireq->ir_v6_rmt_addr) &
+		    IPV6_ADDR_LINKLOCAL)
+			ireq->ir_iif = ifindex;
+	}
+	ireq->snd_wscale = 0;
+	ireq->rcv_wscale = 0;
+	ireq->wscale_ok = 0;
+	ireq->tstamp_ok = 0;
+	ireq->sack_ok = 0;
+	ireq->ecn_ok = 0;
+	ireq->acked = 1;
+	ireq->no_srccheck = 0;
+	ireq->smc_ok = 0;
+	return req;
+}
+
+/* TCP's part of a child: in the tables, in TCP_SYN_RECV, its spinlock held. */
+static struct sock *incoming_child(struct sock *sk, struct sk_buff *skb,
+				   struct request_sock *req)
+{
+	const struct inet_connection_sock_af_ops *ops =
+		READ_ONCE(inet_csk(sk)->icsk_af_ops);
+	bool own_req = false;
+	struct sock *child;
+
+#ifdef DMM_HAVE_OPT_CHILD_INIT
+	child = ops->syn_recv_sock(sk, skb, req, NULL, NULL, &own_req, NULL);
+#else
+	child = ops->syn_recv_sock(sk, skb, req, NULL, NULL, &own_req);
+#endif
+	/*
+	 * Without a request to take the place of, a four-tuple that is taken
+	 * (offered twice, or a native one's) gives NULL.
+	 */
+	WARN_ON_ONCE(child && !own_req);
+	return child;
+}
+
+/* Make the child the stack's; in TCP_ESTABLISHED, still not accepted. */
+static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
+			   const struct dmm_ev_incoming *in)
+{
+	struct dmm_stack *stack = listener->stack;
+	struct dmm_sock *ds;
+
+	ds = dmm_sock_alloc(stack, child);
+	if (!ds)
+		return false;
+	if (dmm_stack_slot_take(stack, ds)) {
+		dmm_sock_put(ds);
+		return false;
+	}
+	if (dmm_sock_rings(ds, GFP_ATOMIC | __GFP_NOWARN)) {
+		dmm_stack_slot_done(stack, ds);
+		dmm_sock_put(ds);
+		return false;
+	}
+	ds->op_attach.token = in->token;
+	ds->op_attach.listener = listener->slot;
+	dmm_adopt_child(child, ds);
+	/* A child of SO_KEEPALIVE came with the kernel's own timer. */
+	inet_csk_delete_keepalive_timer(child);
+	tcp_set_state(child, TCP_ESTABLISHED);
+
+	ds->posted = true;
+	if (dmm_ops_post(ds, BIT(DMM_OP_ATTACH))) {
+		ds->posted = false;
+		return false;
+	}
+	dmm_sock_post_options(child, ds, sock_flag(child, SOCK_KEEPOPEN));
+	atomic64_inc(&stack->adopted);
+	atomic64_inc(&dmm_totals.adopted);
+	trace_dmm_adopt(child, stack->id, ds->slot);
+	return true;
+}
+
+/* End a child that never was accepted; as the end of tcp_v4_syn_recv_sock(). */
+static void incoming_drop(struct sock *child)
+	__releases(&child->sk_lock.slock)
+{
+	if (dmm_is_adopted(child))
+		dmm_disconnect(child, O_NONBLOCK);
+	inet_csk_prepare_forced_close(child);
+	__release(&child->sk_lock.slock);	/* its header does not say so */
+	tcp_done(child);
+}
+
+/* From TCP's child to the accept queue; without slot or memory, no child. */
+static void incoming_deliver(struct sock *sk, struct dmm_sock *ds,
+			     const struct dmm_ev_incoming *in,
+			     struct request_sock *req, struct sock *child)
+	__releases(&child->sk_lock.slock)
+{
+	refcount_set(&req->rsk_refcnt, 1);
+	if (!incoming_adopt(child, ds, in)) {
+		incoming_drop(child);
+		reqsk_put(req);
+		return;
+	}
+	if (inet_csk_reqsk_queue_add(sk, req, child))
+		sk->sk_data_ready(sk);
+	else
+		reqsk_put(req);
+	bh_unlock_sock(child);
+	sock_put(child);
+}
+
+/*
+ * Without the listener's lock, as TCP's own: what counts is checked again, under
+ * the accept queue's lock.
+ */
+static bool incoming(struct sock *sk, struct dmm_sock *ds,
+		     const struct dmm_ev_incoming *in)
+{
+	u32 seq = get_random_u32();
+	struct request_sock *req;
+	struct sk_buff *skb;
+	struct sock *child;
+
+	if (sk->sk_state != TCP_LISTEN || !incoming_valid(sk, in))
+		return false;
+	/* Full: the worker offers it again, as a peer repeats its ACK. */
+	if (sk_acceptq_is_full(sk))
+		return true;
+
+	skb = incoming_skb(in, seq);
+	req = incoming_req(sk, in, ds->stack->ifindex, seq);
+	child = NULL;
+	if (skb && req && !security_inet_conn_request(sk, skb, req))
+		child = incoming_child(sk, skb, req);
+	kfree_skb(skb);
+	if (!child) {
+		if (req)
+			__reqsk_free(req);
+		return false;
+	}
+	__acquire(&child->sk_lock.slock);	/* by ->syn_recv_sock() */
+	incoming_deliver(sk, ds, in, req, child);
+	return true;
+}
+
+/**
+ * dmm_listen_incoming - the worker has a connection for a listener
+ * @ds: the listener's state, kept alive by the caller
+ * @in: a copy of what the worker says
+ *
+ * In process context; never sleeps on the socket's lock. Return: whether it made
+ * sense.
+ */
+bool dmm_listen_incoming(struct dmm_sock *ds, const struct dmm_ev_incoming *in)
+{
+	struct sock *sk = dmm_sock_hold_sk(ds);
+	bool ok = false;
+
+	if (!sk)
+		return false;
+	local_bh_disable();
+	rcu_read_lock();
+	if (dmm_sk_rcu(sk) == ds)
+		ok = incoming(sk, ds, in);
+	rcu_read_unlock();
+	local_bh_enable();
+	sock_put(sk);
+	return ok;
+}
+
+void dmm_listen_proto_init(struct dmm_family *f)
+{
+	f->assigned_ops.listen = dmm_listen;
+
+	f->listening = *f->base;
+	f->listening.owner = THIS_MODULE;
+	f->listening.close = dmm_listen_close;
+	f->listening.disconnect = dmm_listen_disconnect;
+	f->listening.release_cb = dmm_release_cb;
+
+	f->listening_ops = *f->base_ops;
+	f->listening_ops.listen = dmm_listen;
+	f->listening_ops.accept = dmm_accept;
+}

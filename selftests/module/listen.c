@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Listeners that a puppet stack and the kernel serve at once: children of both,
+ * who ends whom, and what a lying worker can do.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <dmm/chan.h>
+
+#include "kselftest_harness.h"
+#include "puppet.h"
+#include "world.h"
+
+#define PORT	4000
+
+FIXTURE(listen) {
+	struct world *w;
+	struct puppet *p;
+	int fd;
+	struct puppet_caller caller;
+};
+
+/* @bind: the address listened on; @call6: the peer comes by IPv6 */
+FIXTURE_VARIANT(listen) {
+	int family;
+	const char *bind;
+	bool call6;
+};
+
+FIXTURE_VARIANT_ADD(listen, v4_any) { AF_INET, "0.0.0.0", false };
+FIXTURE_VARIANT_ADD(listen, v4_addr) { AF_INET, WORLD_ADDR, false };
+FIXTURE_VARIANT_ADD(listen, v6_any) { AF_INET6, "::", true };
+FIXTURE_VARIANT_ADD(listen, v6_addr) { AF_INET6, WORLD_ADDR6, true };
+FIXTURE_VARIANT_ADD(listen, mapped) { AF_INET6, "::", false };
+
+static int bound(int family, const char *addr, int port)
+{
+	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6 };
+	struct sockaddr_in sin = { .sin_family = AF_INET };
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	sin.sin_port = sin6.sin6_port = htons(port);
+	inet_pton(family, addr, family == AF_INET ? (void *)&sin.sin_addr :
+						    (void *)&sin6.sin6_addr);
+	if (bind(fd, family == AF_INET ? (void *)&sin : (void *)&sin6,
+		 family == AF_INET ? sizeof(sin) : sizeof(sin6)))
+		return -errno;
+	return fd;
+}
+
+static int tcp_state(int fd)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	return info.tcpi_state;
+}
+
+FIXTURE_SETUP(listen)
+{
+	struct puppet_opts opts = { .name = "puppet", .id = WORLD_STACK };
+
+	signal(SIGPIPE, SIG_IGN);
+	self->w = world_enter();
+	ASSERT_NE(NULL, self->w);
+	opts.ifindex = world_ifindex(self->w);
+	self->p = puppet_start(&opts);
+	ASSERT_NE(NULL, self->p) TH_LOG("puppet: %s", strerror(errno));
+	self->fd = bound(variant->family, variant->bind, PORT);
+	ASSERT_LE(0, self->fd);
+	ASSERT_EQ(0, listen(self->fd, 16));
+	self->caller = (struct puppet_caller) {
+		.lport = PORT,
+		.rport = 1024,
+		.what = PORT_ECHO,
+		.v6 = variant->call6,
+	};
+}
+
+FIXTURE_TEARDOWN(listen)
+{
+	close(self->fd);
+	puppet_kill(self->p);
+	world_leave(self->w);
+}
+
+/* The op is asynchronous: wait until the puppet listens. */
+static int call(struct puppet *p, struct puppet_caller *caller)
+{
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		if (!puppet_call(p, caller)) {
+			caller->rport++;
+			return 0;
+		}
+		usleep(10000);
+	}
+	return -1;
+}
+
+/* A native client, over loopback. */
+static int call_native(int family, int port)
+{
+	struct sockaddr_in6 sin6 = {
+		.sin6_family = AF_INET6,
+		.sin6_addr = IN6ADDR_LOOPBACK_INIT,
+		.sin6_port = htons(port),
+	};
+	struct sockaddr_in sin = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_port = htons(port),
+	};
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (connect(fd, family == AF_INET ? (void *)&sin : (void *)&sin6,
+		    family == AF_INET ? sizeof(sin) : sizeof(sin6))) {
+		close(fd);
+		return -errno;
+	}
+	return fd;
+}
+
+TEST_F(listen, takes_a_child)
+{
+	struct sockaddr_storage peer = {}, me = {};
+	socklen_t len = sizeof(peer);
+	char in[6];
+	int fd;
+
+	EXPECT_EQ(1, world_adopted(self->fd));
+	EXPECT_EQ(TCP_LISTEN, tcp_state(self->fd));
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	fd = accept(self->fd, (struct sockaddr *)&peer, &len);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, world_adopted(fd));
+	EXPECT_EQ(TCP_ESTABLISHED, tcp_state(fd));
+	EXPECT_EQ(variant->family, peer.ss_family);
+	if (variant->family == AF_INET) {
+		struct sockaddr_in *sin = (void *)&peer;
+
+		EXPECT_EQ(inet_addr(WORLD_PEER), sin->sin_addr.s_addr);
+		EXPECT_EQ(1024, ntohs(sin->sin_port));
+	} else {
+		char text[INET6_ADDRSTRLEN];
+		struct sockaddr_in6 *sin6 = (void *)&peer;
+
+		inet_ntop(AF_INET6, &sin6->sin6_addr, text, sizeof(text));
+		EXPECT_STREQ(variant->call6 ? WORLD_PEER6 : "::ffff:" WORLD_PEER,
+			     text);
+	}
+	len = sizeof(me);
+	EXPECT_EQ(0, getsockname(fd, (struct sockaddr *)&me, &len));
+
+	ASSERT_EQ(6, write(fd, "served", 6));
+	ASSERT_EQ(6, recv(fd, in, 6, MSG_WAITALL));
+	EXPECT_EQ(0, memcmp(in, "served", 6));
+	EXPECT_EQ(0, shutdown(fd, SHUT_WR));
+	EXPECT_EQ(0, read(fd, in, 1));
+	close(fd);
+}
+
+TEST_F(listen, serves_both_worlds)
+{
+	struct pollfd pfd = { .fd = self->fd, .events = POLLIN };
+	int native, fd, i, adopted = 0;
+	char c;
+
+	if (strcmp(variant->bind, "::") && strcmp(variant->bind, "0.0.0.0"))
+		return;		/* loopback cannot reach it */
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	native = call_native(variant->family, PORT);
+	ASSERT_LE(0, native);
+	ASSERT_EQ(0, call(self->p, &self->caller));
+
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(1, poll(&pfd, 1, 5000));
+		fd = accept(self->fd, NULL, NULL);
+		ASSERT_LE(0, fd);
+		/* In the order in which they came. */
+		EXPECT_EQ(i != 1, world_adopted(fd));
+		adopted += world_adopted(fd);
+		if (i == 1) {
+			/* Native through and through. */
+			ASSERT_EQ(1, write(native, "n", 1));
+			ASSERT_EQ(1, read(fd, &c, 1));
+			EXPECT_EQ('n', c);
+			ASSERT_EQ(0, setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls",
+						4)) {
+				TH_LOG("the ULP slot is not free: %d", errno);
+			}
+		}
+		close(fd);
+	}
+	EXPECT_EQ(2, adopted);
+	EXPECT_EQ(0, poll(&pfd, 1, 0));
+	close(native);
+}
+
+TEST_F(listen, epoll_tells)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(EPOLL_CLOEXEC), fd;
+
+	ASSERT_EQ(0, epoll_ctl(ep, EPOLL_CTL_ADD, self->fd, &ev));
+	EXPECT_EQ(0, epoll_wait(ep, &ev, 1, 0));
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	EXPECT_EQ(1, epoll_wait(ep, &ev, 1, 5000));
+	fcntl(self->fd, F_SETFL, O_NONBLOCK);
+	fd = accept4(self->fd, NULL, NULL, SOCK_NONBLOCK);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-1, accept(self->fd, NULL, NULL));
+	EXPECT_EQ(EAGAIN, errno);
+	close(fd);
+	close(ep);
+}
+
+TEST_F(listen, queue_is_the_backlog)
+{
+	int i, n = 0, fd;
+
+	fcntl(self->fd, F_SETFL, O_NONBLOCK);
+	for (i = 0; i < 40; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	/* As native: one more than was asked for. */
+	while ((fd = accept(self->fd, NULL, NULL)) >= 0) {
+		n++;
+		close(fd);
+	}
+	EXPECT_EQ(17, n);
+}
+
+TEST_F(listen, listens_again)
+{
+	struct puppet_stats stats;
+	int i;
+
+	ASSERT_EQ(0, listen(self->fd, 99));
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.backlog == 99)
+			break;
+		usleep(10000);
+	}
+	EXPECT_EQ(99, stats.backlog);
+}
+
+TEST_F(listen, children_outlive_it)
+{
+	char in[3];
+	int fd;
+
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	fd = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, fd);
+	close(self->fd);
+	ASSERT_EQ(3, write(fd, "abc", 3));
+	EXPECT_EQ(3, recv(fd, in, 3, MSG_WAITALL));
+	close(fd);
+	self->fd = bound(variant->family, variant->bind, PORT + 1);
+}
+
+/* Children that nobody accepted are reset, the listener is forgotten. */
+TEST_F(listen, closes_with_children_waiting)
+{
+	struct puppet_stats stats;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	close(self->fd);
+	self->fd = -1;
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_ABORT] == 6)
+			break;
+		usleep(10000);
+	}
+	EXPECT_EQ(6, stats.ops[DMM_OP_ABORT]);
+}
+
+TEST_F(listen, shutdown_ends_it)
+{
+	struct puppet_stats stats;
+	int i;
+
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	ASSERT_EQ(0, shutdown(self->fd, SHUT_RD));
+	EXPECT_EQ(-1, accept(self->fd, NULL, NULL));
+	EXPECT_EQ(EINVAL, errno);
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_ABORT] == 2)
+			break;
+		usleep(10000);
+	}
+	EXPECT_EQ(2, stats.ops[DMM_OP_ABORT]);
+	EXPECT_EQ(0, world_adopted(self->fd));
+	/* And it may begin anew, now without a verdict: native. */
+	EXPECT_EQ(0, listen(self->fd, 5));
+}
+
+static void *acceptor(void *arg)
+{
+	long fd = (long)arg, n = 0;
+	int child;
+
+	while ((child = accept(fd, NULL, NULL)) >= 0) {
+		n++;
+		close(child);
+	}
+	return (void *)n;
+}
+
+TEST_F(listen, several_accept_at_once)
+{
+	pthread_t t[4];
+	long total = 0;
+	void *n;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, acceptor, (void *)(long)self->fd);
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	/* The queue may have been full for a moment: those were not offered again. */
+	usleep(200000);
+	shutdown(self->fd, SHUT_RD);
+	for (i = 0; i < 4; i++) {
+		pthread_join(t[i], &n);
+		total += (long)n;
+	}
+	EXPECT_LT(20, total);
+	EXPECT_GE(100, total);
+}
+
+TEST_F(listen, a_child_offered_twice)
+{
+	struct puppet_stats stats;
+	int fd;
+
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	self->caller.rport--;
+	EXPECT_EQ(-1, puppet_call(self->p, &self->caller));
+	puppet_stats(self->p, &stats);
+	EXPECT_LE(1, stats.bad);
+	fd = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, fd);
+	fcntl(self->fd, F_SETFL, O_NONBLOCK);
+	EXPECT_EQ(-1, accept(self->fd, NULL, NULL));
+	close(fd);
+}
+
+/* Each to the listener's own slot, with its own generation. */
+TEST_F(listen, nonsense_is_dropped)
+{
+	struct dmm_ev_incoming good = {
+		.family = self->caller.v6 ? AF_INET6 : AF_INET,
+		.lport = htons(PORT),
+		.rport = htons(7777),
+	}, bad;
+	struct dmm_event ev = { .ev = DMM_EV_INCOMING };
+	struct puppet_stats stats;
+	__u64 dropped = 0;
+	__u32 i;
+
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_LISTEN])
+			break;
+		usleep(10000);
+	}
+	inet_pton(good.family, self->caller.v6 ? WORLD_ADDR6 : WORLD_ADDR,
+		  good.laddr);
+	inet_pton(good.family, self->caller.v6 ? WORLD_PEER6 : WORLD_PEER,
+		  good.raddr);
+	puppet_freeze(self->p);
+	puppet_last(self->p, &ev.slot, &ev.gen);
+	for (i = 0; i < 6; i++) {
+		bad = good;
+		switch (i) {
+		case 0:
+			bad.rport = 0;
+			break;
+		case 1:
+			bad.lport = htons(PORT + 1);
+			break;
+		case 2:
+			bad.family = 77;
+			break;
+		case 3:
+			memset(bad.raddr, 0, sizeof(bad.raddr));
+			break;
+		case 4:
+			memset(bad.raddr, 0xff, sizeof(bad.raddr));
+			break;
+		case 5:
+			memset(bad.laddr, 0, sizeof(bad.laddr));
+			break;
+		}
+		ev.incoming = bad;
+		dmm_chan_event_put(puppet_chan(self->p), &ev);
+		puppet_kick(self->p, &dropped);
+		EXPECT_EQ(i + 1, dropped) TH_LOG("case %u", i);
+	}
+	puppet_thaw(self->p);
+	EXPECT_EQ(0, call(self->p, &self->caller));
+	close(accept(self->fd, NULL, NULL));
+	EXPECT_EQ(1, world_adopted(self->fd));
+}
+
+/* The kernel goes on alone. */
+TEST_F(listen, survives_the_worker)
+{
+	int native, waiting;
+
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	puppet_kill(self->p);
+	self->p = NULL;
+	/* The child that waited was reset, but is there: as native. */
+	waiting = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, waiting);
+	EXPECT_EQ(TCP_CLOSE, tcp_state(waiting));
+	close(waiting);
+	EXPECT_EQ(0, world_adopted(self->fd));
+	if (strcmp(variant->bind, "::") && strcmp(variant->bind, "0.0.0.0"))
+		return;
+	native = call_native(variant->family, PORT);
+	ASSERT_LE(0, native);
+	waiting = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, waiting);
+	EXPECT_EQ(0, world_adopted(waiting));
+	close(waiting);
+	close(native);
+}
+
+TEST_F(listen, a_bound_client_is_no_listener)
+{
+	struct sockaddr_in6 to6 = {
+		.sin6_family = AF_INET6,
+		.sin6_port = htons(PORT_ECHO),
+	};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET,
+		.sin_port = htons(PORT_ECHO),
+	};
+	int fd = bound(variant->family, variant->bind, 5000);
+	char in[2];
+
+	ASSERT_LE(0, fd);
+	inet_pton(AF_INET, WORLD_PEER, &to.sin_addr);
+	inet_pton(AF_INET6, variant->call6 ? WORLD_PEER6 : "::ffff:" WORLD_PEER,
+		  &to6.sin6_addr);
+	ASSERT_EQ(0, connect(fd, variant->family == AF_INET ? (void *)&to :
+			     (void *)&to6, variant->family == AF_INET ?
+			     sizeof(to) : sizeof(to6)));
+	EXPECT_EQ(1, world_adopted(fd));
+	ASSERT_EQ(2, write(fd, "hi", 2));
+	EXPECT_EQ(2, recv(fd, in, 2, MSG_WAITALL));
+	close(fd);
+}
+
+TEST_F(listen, loopback_falls_back)
+{
+	__u64 before = world_fallbacks(DMM_FALLBACK_ROUTE);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in me = { .sin_family = AF_INET };
+
+	/* Bound to no address, so the hook assigns; then to a device. */
+	ASSERT_EQ(0, setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
+	ASSERT_EQ(0, bind(fd, (struct sockaddr *)&me, sizeof(me)));
+	ASSERT_EQ(0, listen(fd, 5));
+	EXPECT_EQ(0, world_adopted(fd));
+	EXPECT_EQ(before + 1, world_fallbacks(DMM_FALLBACK_ROUTE));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
