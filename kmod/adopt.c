@@ -179,7 +179,7 @@ static enum dmm_fallback check_options(const struct sock *sk)
 		return DMM_FALLBACK_FASTOPEN;
 	if (tp->repair || inet_test_bit(TRANSPARENT, sk) ||
 	    rcu_access_pointer(inet->inet_opt) || READ_ONCE(sk->sk_tsflags) ||
-	    inet_csk(sk)->icsk_accept_queue.rskq_defer_accept)
+	    tp->rx_opt.user_mss)
 		return DMM_FALLBACK_SOCKOPT;
 	if (sk->sk_family == AF_INET6 &&
 	    rcu_access_pointer(inet6_sk(sk)->opt))
@@ -207,7 +207,7 @@ static void set_assigned(struct sock *sk, struct dmm_sock *ds)
 
 static enum dmm_fallback assign_connect(struct sock *sk,
 					struct dmm_stack *stack,
-					const struct sockaddr *uaddr)
+					const struct sockaddr *uaddr, u64 flags)
 {
 	struct dmm_path path;
 	struct dmm_sock *ds;
@@ -228,18 +228,23 @@ static enum dmm_fallback assign_connect(struct sock *sk,
 					DMM_FALLBACK_STACK_DOWN;
 	}
 	ds->path = path;
+	ds->strict = flags & DMM_ASSIGN_F_STRICT;
 	set_assigned(sk, ds);
 	return DMM_FALLBACK_NONE;
 }
 
 /* What the stack cannot bring is found out at listen(), when all is known. */
 static enum dmm_fallback assign_listen(struct sock *sk,
-				       struct dmm_stack *stack)
+				       struct dmm_stack *stack, u64 flags)
 {
-	struct dmm_sock *ds = dmm_sock_alloc(stack, sk);
+	struct dmm_sock *ds;
 
+	if (inet_csk(sk)->icsk_accept_queue.rskq_defer_accept)
+		return DMM_FALLBACK_SOCKOPT;
+	ds = dmm_sock_alloc(stack, sk);
 	if (!ds)
 		return DMM_FALLBACK_NO_MEMORY;
+	ds->strict = flags & DMM_ASSIGN_F_STRICT;
 	set_assigned(sk, ds);
 	return DMM_FALLBACK_NONE;
 }
@@ -254,8 +259,8 @@ static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
 	if (!net_eq(sock_net(sk), stack->net))
 		return DMM_FALLBACK_NETNS;
 	if (flags & DMM_ASSIGN_F_LISTEN)
-		return assign_listen(sk, stack);
-	return assign_connect(sk, stack, uaddr);
+		return assign_listen(sk, stack, flags);
+	return assign_connect(sk, stack, uaddr, flags);
 }
 
 __bpf_kfunc_start_defs();
@@ -265,7 +270,8 @@ __bpf_kfunc_start_defs();
  * @ctx: the context of a cgroup/connect4, connect6, bind4 or bind6 program, from
  *	bpf_cast_to_kern_ctx()
  * @stack: the stack's id
- * @flags: DMM_ASSIGN_F_LISTEN in the bind programs, else 0
+ * @flags: DMM_ASSIGN_F_LISTEN in the bind programs and only there;
+ *	DMM_ASSIGN_F_STRICT for a rule that lets nothing go to the kernel
  *
  * Of several calls in one connect() the first that succeeds stands.
  *
@@ -279,7 +285,7 @@ __bpf_kfunc int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, u32 stack,
 	enum dmm_fallback reason;
 	struct dmm_stack *s;
 
-	if (flags & ~DMM_ASSIGN_F_LISTEN)
+	if (flags & ~(u64)__DMM_ASSIGN_F_ALL)
 		return -EINVAL;
 	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
 		return dmm_fallback(NULL, sk, stack, DMM_FALLBACK_FAMILY);

@@ -20,6 +20,10 @@
  *	smp_mb() (C)			full barrier (C)
  *	load sleeping			store sleeping, look at op_prod again
  *
+ *	store op_backlog		store op_cons
+ *	smp_mb() (F)			full barrier (F)
+ *	look at op_cons again		load op_backlog
+ *
  *	load-acquire ev_prod (D)	store-release ev_prod (D)
  *	... event[i]
  *	store-release ev_cons (E)	load-acquire ev_cons (E)
@@ -102,6 +106,7 @@ static void ring_doorbell(struct dmm_stack *stack)
 int dmm_ops_post(struct dmm_sock *ds, u32 ops)
 {
 	struct dmm_stack *stack = ds->stack;
+	bool room = false;
 
 	spin_lock_bh(&stack->op_lock);
 	if (stack->dead) {
@@ -114,8 +119,13 @@ int dmm_ops_post(struct dmm_sock *ds, u32 ops)
 		refcount_inc(&ds->refs);
 		list_add_tail(&ds->op_node, &stack->op_backlog);
 		WRITE_ONCE(stack->arena->hdr->op_backlog, 1);
+		/* (F). The worker may have emptied the ring and looked before. */
+		smp_mb();
+		room = !op_ring_full(stack);
 	}
 	spin_unlock_bh(&stack->op_lock);
+	if (room)
+		dmm_ops_flush(stack);
 
 	ring_doorbell(stack);
 	return 0;

@@ -57,11 +57,15 @@ static void fill_op_listen(struct sock *sk, struct dmm_sock *ds)
 	spin_unlock_bh(&ds->stack->op_lock);
 }
 
-/* Offer a socket that listens, natively so far, to its stack as well. */
-static void listen_start(struct sock *sk, struct dmm_sock *ds)
+/*
+ * Offer a socket that listens, natively so far, to its stack as well. If that
+ * cannot be, the kernel serves it alone, or nobody.
+ */
+static int listen_start(struct sock *sk, struct dmm_sock *ds)
 {
 	enum dmm_fallback reason = DMM_FALLBACK_NONE;
 	struct dmm_stack *stack = ds->stack;
+	bool strict = ds->strict;
 	int err;
 
 	if (!dmm_listen_route(sk, stack)) {
@@ -85,11 +89,15 @@ static void listen_start(struct sock *sk, struct dmm_sock *ds)
 	atomic64_inc(&stack->adopted);
 	atomic64_inc(&dmm_totals.adopted);
 	trace_dmm_adopt(sk, stack->id, ds->slot);
-	return;
+	return 0;
 
 fallback:
 	dmm_fallback(stack, sk, stack->id, reason);
 	dmm_adopt_undo(sk);
+	if (!strict)
+		return 0;
+	sk->sk_prot->disconnect(sk, O_NONBLOCK);
+	return -ENETDOWN;
 }
 
 /* listen(), first and again: the kernel's, then the stack's. */
@@ -107,14 +115,14 @@ static int dmm_listen(struct socket *sock, int backlog)
 	ds = dmm_sk(sk);
 	if (ds && sk->sk_state == TCP_LISTEN) {
 		if (dmm_is_assigned(sk)) {
-			listen_start(sk, ds);
+			err = listen_start(sk, ds);
 		} else if (dmm_is_listening(sk)) {
 			fill_op_listen(sk, ds);
 			dmm_sock_post(ds, DMM_OP_LISTEN);
 		}
 	}
 	release_sock(sk);
-	return 0;
+	return err;
 }
 
 static int dmm_accept(struct socket *sock, struct socket *newsock,
@@ -345,6 +353,8 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 	struct dmm_stack *stack = listener->stack;
 	struct dmm_sock *ds;
 
+	if (rcu_access_pointer(child->sk_filter))
+		return false;
 	ds = dmm_sock_alloc(stack, child);
 	if (!ds)
 		return false;
@@ -421,6 +431,12 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 
 	if (sk->sk_state != TCP_LISTEN || !incoming_valid(sk, in))
 		return false;
+	/* Attached since; the stack cannot run it: the kernel goes on alone. */
+	if (rcu_access_pointer(sk->sk_filter)) {
+		dmm_fallback(ds->stack, sk, ds->stack->id, DMM_FALLBACK_FILTER);
+		dmm_sock_post(ds, DMM_OP_ABORT);
+		return true;
+	}
 	/* Full: the worker offers it again, as a peer repeats its ACK. */
 	if (sk_acceptq_is_full(sk))
 		return true;

@@ -34,8 +34,12 @@ static bool readable(struct sock *sk, u32 target)
 
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
-	if (ds)		/* a broken ring is readable: recvmsg() tells why */
+	if (ds) {
+		/* More than the ring holds would never be there. */
+		target = min(target, ds->stack->arena->geo.rx_size / 2);
+		/* A broken ring is readable: recvmsg() tells why. */
 		ret = dmm_sock_rx_avail(ds) >= target;
+	}
 	rcu_read_unlock();
 	return ret;
 }
@@ -139,9 +143,13 @@ static int connect_native(struct sock *sk, struct dmm_sock *ds,
 			  struct sockaddr *uaddr, int addr_len,
 			  enum dmm_fallback reason)
 {
+	bool strict = ds->strict;
+
 	if (reason)
 		dmm_fallback(ds->stack, sk, ds->stack->id, reason);
 	dmm_adopt_undo(sk);
+	if (reason && strict)
+		return -ENETDOWN;
 	return sk->sk_prot->connect(sk, uaddr, addr_len);
 }
 
@@ -215,6 +223,10 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 	WRITE_ONCE(tp->write_seq, get_random_u32());
 	tp->snd_nxt = tp->write_seq;
 	tp->snd_una = tp->write_seq;
+
+	/* As tcp_connect_init(): what an earlier connection left. */
+	WRITE_ONCE(sk->sk_err, 0);
+	sock_reset_flag(sk, SOCK_DONE);
 
 	tcp_set_state(sk, TCP_SYN_SENT);
 	err = dmm_path_hash(sk, &ds->path);
@@ -582,6 +594,14 @@ static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 	return n;
 }
 
+/* Peeking, there is no more to see than the ring holds. */
+static u32 peek_limit(struct sock *sk)
+{
+	struct dmm_sock *ds = dmm_sk(sk);
+
+	return ds ? ds->rx.size : 0;
+}
+
 /* Why there is nothing to read: 1 wait, 0 the end, or an error. */
 static int rx_nothing(struct sock *sk, long timeo)
 {
@@ -613,7 +633,7 @@ static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
 	if (flags & MSG_PEEK)
 		skip = max(sk_peek_offset(sk, flags), 0);
 
-	while (len) {
+	do {
 		ssize_t n = rx_copy(sk, msg, len, skip, flags);
 
 		if (n < 0) {
@@ -627,7 +647,10 @@ static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
 				skip += n;
 			continue;
 		}
-		if (copied >= target)
+		/* Nothing is wanted, and there is something: as TCP, 0. */
+		if (!len && readable(sk, 1))
+			break;
+		if (copied >= target || skip >= peek_limit(sk))
 			break;
 		if (copied) {
 			if (sk->sk_err || sk->sk_state == TCP_CLOSE ||
@@ -643,7 +666,7 @@ static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
 				skip + min_t(size_t, len, target - copied));
 		if (err)
 			break;
-	}
+	} while (len);
 	if (copied) {
 		if (flags & MSG_PEEK)
 			sk_peek_offset_fwd(sk, copied);
@@ -788,7 +811,8 @@ static int dmm_getsockopt(struct sock *sk, int level, int optname,
 
 	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE)
 		return -EOPNOTSUPP;
-	if (level == SOL_TCP && optname == TCP_INFO) {
+	if (level == SOL_TCP &&
+	    (optname == TCP_INFO || optname == TCP_MAXSEG)) {
 		lock_sock(sk);
 		ds = dmm_sk(sk);
 		if (ds)

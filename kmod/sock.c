@@ -106,9 +106,10 @@ void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds)
 	u32 avail = dmm_sock_rx_avail(ds), used = dmm_sock_tx_used(ds);
 	struct tcp_sock *tp = tcp_sk(sk);
 
-	mss = clamp(mss, 1U, 65535U);
-	tp->mss_cache = mss;
-	tcp_snd_cwnd_set(tp, clamp(cwnd / mss, 1U, 1U << 20));
+	if (mss) {
+		tp->mss_cache = min(mss, 65535U);
+		tcp_snd_cwnd_set(tp, clamp(cwnd / tp->mss_cache, 1U, 1U << 20));
+	}
 	tp->srtt_us = min(READ_ONCE(ds->shm->srtt_us), 120U * USEC_PER_SEC) << 3;
 	tp->total_retrans = READ_ONCE(ds->shm->retrans);
 	if (avail != DMM_RING_BROKEN)
@@ -410,6 +411,22 @@ struct sock *dmm_sock_hold_sk(struct dmm_sock *ds)
 	return sk;
 }
 
+/*
+ * Whoever stays in the wait queue (epoll, a multishot poll) or wants SIGIO is told
+ * of each arrival, read or not. A reader that was woken arms by itself.
+ */
+static void sock_rearm(struct sock *sk, struct dmm_sock *ds)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (wq && (skwq_has_sleeper(wq) || wq->fasync_list) &&
+	    dmm_sock_arm_rx(ds))
+		sk->sk_data_ready(sk);
+	rcu_read_unlock();
+}
+
 #define FINAL_EVENTS	(BIT(DMM_EV_ERROR) | BIT(DMM_EV_TIMEWAIT) | \
 			 BIT(DMM_EV_GONE))
 #define WAKE_EVENTS	(BIT(DMM_EV_RX) | BIT(DMM_EV_ROOM))
@@ -432,8 +449,10 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 		return;
 
 	/* Bytes and room only wake: that needs no lock. */
-	if (events & BIT(DMM_EV_RX))
+	if (events & BIT(DMM_EV_RX)) {
 		sk->sk_data_ready(sk);
+		sock_rearm(sk, ds);
+	}
 	if (events & BIT(DMM_EV_ROOM))
 		sock_write_space(sk);
 

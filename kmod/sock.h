@@ -37,6 +37,8 @@
  * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
  * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it
  *
+ * @strict: DMM_ASSIGN_F_STRICT
+ *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*)
  * @pending_err: the error of a pending DMM_EV_ERROR
@@ -64,6 +66,7 @@ struct dmm_sock {
 	u32 tx_prod;
 	u32 rx_cons;
 	bool posted;
+	bool strict;
 
 	unsigned long pending;
 	int pending_err;

@@ -105,6 +105,8 @@ FIELD(dmm_op, slot, 4, 4);
 FIELD(dmm_op, gen, 8, 4);
 FIELD(dmm_op, flags, 12, 4);
 FIELD(dmm_op, connect, 16, 44);
+FIELD(dmm_op, listen, 16, 48);
+FIELD(dmm_op, attach, 16, 48);
 FIELD(dmm_op, options, 16, 48);
 FIELD(dmm_op, raw, 16, 48);
 
@@ -113,17 +115,31 @@ FIELD(dmm_event, ev, 0, 4);
 FIELD(dmm_event, slot, 4, 4);
 FIELD(dmm_event, gen, 8, 4);
 FIELD(dmm_event, error, 12, 4);
+FIELD(dmm_event, incoming, 16, 48);
 FIELD(dmm_event, raw, 16, 48);
+
+SIZE(dmm_op_listen, 48);
+FIELD(dmm_op_listen, port, 2, 2);
+FIELD(dmm_op_listen, backlog, 8, 4);
+FIELD(dmm_op_listen, addr, 16, 16);
+SIZE(dmm_op_attach, 48);
+FIELD(dmm_op_attach, token, 0, 8);
+FIELD(dmm_op_attach, listener, 8, 4);
+SIZE(dmm_ev_incoming, 48);
+FIELD(dmm_ev_incoming, token, 0, 8);
+FIELD(dmm_ev_incoming, family, 8, 2);
+FIELD(dmm_ev_incoming, laddr, 16, 16);
+FIELD(dmm_ev_incoming, raddr, 32, 16);
 
 /* Numbers that others have compiled in; new ones are only appended. */
 CONST_ASSERT(DMM_ABI_VERSION == 1 && DMM_ARENA_MAGIC == 0x414d4d44);
 CONST_ASSERT(DMM_NAME_MAX == 32 && DMM_STACK_ID_MAX == 1023);
-CONST_ASSERT(DMM_OP_CONNECT == 1 && DMM_OP_OPTIONS == 2 && DMM_OP_TX == 3 &&
-	     DMM_OP_ROOM == 4 && DMM_OP_SHUTDOWN == 5 && DMM_OP_CLOSE == 6 &&
-	     DMM_OP_ABORT == 7);
-CONST_ASSERT(DMM_EV_CONNECTED == 1 && DMM_EV_RX == 2 && DMM_EV_ROOM == 3 &&
-	     DMM_EV_FIN == 4 && DMM_EV_ERROR == 5 && DMM_EV_TIMEWAIT == 6 &&
-	     DMM_EV_GONE == 7);
+CONST_ASSERT(DMM_OP_CONNECT == 1 && DMM_OP_LISTEN == 2 && DMM_OP_ATTACH == 3 &&
+	     DMM_OP_OPTIONS == 4 && DMM_OP_TX == 5 && DMM_OP_ROOM == 6 &&
+	     DMM_OP_SHUTDOWN == 7 && DMM_OP_CLOSE == 8 && DMM_OP_ABORT == 9);
+CONST_ASSERT(DMM_EV_CONNECTED == 1 && DMM_EV_INCOMING == 2 && DMM_EV_RX == 3 &&
+	     DMM_EV_ROOM == 4 && DMM_EV_FIN_ACKED == 5 && DMM_EV_FIN == 6 &&
+	     DMM_EV_ERROR == 7 && DMM_EV_TIMEWAIT == 8 && DMM_EV_GONE == 9);
 CONST_ASSERT(DMM_FALLBACK_NONE == 0 && DMM_FALLBACK_NO_CLIENT == 1 &&
 	     DMM_FALLBACK_STACK_DOWN == 2 && DMM_FALLBACK_NETNS == 3 &&
 	     DMM_FALLBACK_FAMILY == 4 && DMM_FALLBACK_PROTO == 5 &&

@@ -83,7 +83,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 #elif !defined(__aligned_u64)
-#define __aligned_u64 __u64 __attribute__((aligned(8)))
+#define __aligned_u64 __u64	/* as it always is there */
 #endif
 
 #define DMM_ABI_VERSION		1
@@ -596,6 +596,10 @@ static inline int dmm_need_event(__u32 event, __u32 new_idx, __u32 old_idx)
 /* Flags of the kfunc bpf_dmm_assign(). */
 enum dmm_assign_flags {
 	DMM_ASSIGN_F_LISTEN = 1 << 0,	/* from a bind hook: as a listener */
+	DMM_ASSIGN_F_STRICT = 1 << 1,	/* a reason found later is an errno too:
+					 * connect() and listen() give ENETDOWN
+					 */
+	__DMM_ASSIGN_F_ALL = DMM_ASSIGN_F_LISTEN | DMM_ASSIGN_F_STRICT,
 };
 
 enum {
