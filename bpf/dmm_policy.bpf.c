@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The policy: which stack serves a socket, decided when it connects.
+ * The policy: which stack serves a socket, decided when it connects or binds.
  *
  * Runs only in cgroups that somebody named. No rule that matches means: leave
- * the socket alone. The program never refuses a connection: whatever goes wrong
- * on the way to a stack ends in the kernel's own, with a reason counted.
+ * the socket alone. Whatever goes wrong on the way to a stack ends in the kernel's
+ * own, with a reason counted; a rule that forbids this (DMM_RULE_F_REJECT) has the
+ * call fail instead.
+ *
+ * Who takes a socket that belongs to a stack? The shim if it marked the socket: it
+ * asked; else the module; else nobody, which is the fallback "no-client".
  *
  * The kfunc is weak, so that the object loads with and without the module; a
  * program loaded before the module came does without for good and has to be
@@ -15,8 +19,12 @@
 #include <bpf/bpf_endian.h>
 #include <linux/dmm.h>
 #include "dmm_bpf.h"
+#include "dmm_match.h"
 
-#define AF_INET 2
+#define AF_INET		2
+#define AF_INET6	10
+#define EINVAL		22
+#define ENOMEM		12
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 extern int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, __u32 stack,
@@ -56,98 +64,325 @@ struct {
 	__type(value, struct dmm_rule_stats);
 } rule_stats SEC(".maps");
 
-/* What a socket looks like to a rule, and the search's result. */
-struct match {
+/* Only sockets that the shim has marked have an entry; children do not get one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct dmm_sock_mark);
+} socks SEC(".maps");
+
+/* The search through a set, and its result. */
+struct search {
 	const struct dmm_ruleset *set;
 	const struct dmm_rule *rule;	/* the first that matches, or NULL */
-	__u32 dst;
-	__u16 dport;			/* host order */
+	struct dmm_sock_view view;
 };
 
+static __u64 dmm_match_ancestor(const struct dmm_sock_view *s, __u32 level)
+{
+	return bpf_get_current_ancestor_cgroup_id(level);
+}
+
 /* One step of bpf_loop(): 1 ends the search. */
-static long rule_match(__u32 i, struct match *m)
+static long rule_try(__u32 i, struct search *s)
 {
 	const struct dmm_rule *r;
 
 	if (i >= DMM_RULES_MAX)
 		return 1;
-	r = &m->set->rules[i];
-
-	if (r->match & DMM_MATCH_DPORT &&
-	    (m->dport < r->dport_min || m->dport > r->dport_max))
+	r = &s->set->rules[i];
+	if (dmm_rule_mismatch(r, &s->view))
 		return 0;
-	if (r->match & DMM_MATCH_DST &&
-	    (r->dst_family != AF_INET || (m->dst & r->dst_mask[0]) != r->dst[0]))
-		return 0;
-	if (r->match & DMM_MATCH_CGROUP &&
-	    bpf_get_current_ancestor_cgroup_id(r->cgroup_level) != r->cgroup_id)
-		return 0;
-
-	m->rule = r;
+	s->rule = r;
 	return 1;
+}
+
+/* The set in force; NULL when there is nothing in it. */
+static __always_inline const struct dmm_ruleset *rules_get(void)
+{
+	const struct dmm_ruleset *set;
+	__u32 zero = 0;
+	void *map;
+
+	map = bpf_map_lookup_elem(&rules, &zero);
+	if (!map)
+		return NULL;
+	set = bpf_map_lookup_elem(map, &zero);
+	return set && set->count ? set : NULL;
+}
+
+static __always_inline bool is_mapped(const __u32 *a)
+{
+	return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline void unmap(__u32 *a)
+{
+	a[0] = a[3];
+	a[1] = 0;
+	a[2] = 0;
+	a[3] = 0;
+}
+
+/* The address that the call names: remote for connect(), local for bind(). */
+static __always_inline void view_addr4(struct bpf_sock_addr *ctx, __u32 *addr)
+{
+	addr[0] = ctx->user_ip4;
+}
+
+static __always_inline void view_addr6(struct bpf_sock_addr *ctx, __u32 *addr)
+{
+	addr[0] = ctx->user_ip6[0];
+	addr[1] = ctx->user_ip6[1];
+	addr[2] = ctx->user_ip6[2];
+	addr[3] = ctx->user_ip6[3];
+}
+
+/* What the socket is bound to already, if anything. */
+static __always_inline void view_bound(struct bpf_sock *sk, bool v6,
+				       struct dmm_sock_view *v)
+{
+	v->sport = sk->src_port;
+	if (!v6) {
+		v->src[0] = sk->src_ip4;
+		return;
+	}
+	v->src[0] = sk->src_ip6[0];
+	v->src[1] = sk->src_ip6[1];
+	v->src[2] = sk->src_ip6[2];
+	v->src[3] = sk->src_ip6[3];
+}
+
+static __always_inline void view_fill(struct bpf_sock_addr *ctx,
+				      struct bpf_sock *sk, __u32 dir, bool v6,
+				      struct dmm_sock_view *v)
+{
+	__u16 port = bpf_ntohs(ctx->user_port);
+	__u32 *named = dir == DMM_DIR_CONNECT ? v->dst : v->src;
+
+	v->dir = dir;
+	v->uid = bpf_get_current_uid_gid();
+	v->family = v6 ? AF_INET6 : AF_INET;
+	bpf_get_current_comm(v->comm, sizeof(v->comm));
+
+	if (v6)
+		view_addr6(ctx, named);
+	else
+		view_addr4(ctx, named);
+	if (dir == DMM_DIR_CONNECT) {
+		v->dport = port;
+		view_bound(sk, v6, v);
+	} else {
+		v->sport = port;
+	}
+	if (v6 && is_mapped(named)) {
+		v->family = AF_INET;
+		unmap(named);
+		/* Unbound, or bound to a mapped address as well. */
+		if (dir == DMM_DIR_CONNECT)
+			unmap(v->src);
+	}
 }
 
 /*
  * The statistics are per CPU, but a program may be preempted by another run of
  * itself on the same CPU, so the additions are atomic.
  */
-static void count(__u64 *counter)
+static __always_inline void count(__u64 *counter)
 {
 	__sync_fetch_and_add(counter, 1);
 }
 
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx)
+/* @reason keeps the socket from its stack: 1 lets the kernel have it, 0 refuses. */
+static __always_inline int fall_back(const struct dmm_rule *rule,
+				     struct dmm_rule_stats *stats, int reason)
+{
+	bool reject = rule->flags & DMM_RULE_F_REJECT;
+	__u32 slot = reason;	/* an errno becomes a large number */
+
+	if (slot >= DMM_FALLBACK_SLOTS)
+		slot = 0;
+	if (stats) {
+		/* Where the verifier sees the bound, the compiler must not. */
+		barrier_var(slot);
+		count(&stats->fallback[slot % DMM_FALLBACK_SLOTS]);
+		if (reject)
+			count(&stats->rejected);
+	}
+	if (!reject)
+		return 1;
+	bpf_set_retval(-DMM_REJECT_ERRNO);
+	return 0;
+}
+
+static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 {
 	struct dmm_rule_stats *stats;
-	struct match m = {};
-	__u32 zero = 0, nr, id, stack;
-	void *set;
+	struct dmm_sock_mark *mark;
+	struct search s = {};
+	struct bpf_sock *sk;
+	__u32 nr, id, stack;
 	int ret;
 
 	/* MPTCP, SMC and SCTP have stream sockets, too. */
 	if (ctx->type != SOCK_STREAM || ctx->protocol != IPPROTO_TCP)
 		return 1;
+	/* An address of another family: the kernel has an errno for it. */
+	if (ctx->user_family != (v6 ? AF_INET6 : AF_INET))
+		return 1;
+	sk = ctx->sk;
+	/* An MPTCP socket binds by a subflow of TCP. */
+	if (!sk || bpf_skc_to_mptcp_sock(sk))
+		return 1;
+	mark = bpf_sk_storage_get(&socks, sk, 0, 0);
+	if (mark)
+		mark->stack = DMM_STACK_KERNEL;
 
-	set = bpf_map_lookup_elem(&rules, &zero);
-	if (!set)
+	s.set = rules_get();
+	if (!s.set)
 		return 1;
-	m.set = bpf_map_lookup_elem(set, &zero);
-	if (!m.set)
-		return 1;
-	nr = m.set->count;
-	if (!nr)
-		return 1;
+	nr = s.set->count;
 	if (nr > DMM_RULES_MAX)
 		nr = DMM_RULES_MAX;
-
-	m.dst = ctx->user_ip4;
-	m.dport = bpf_ntohs(ctx->user_port);
-	bpf_loop(nr, rule_match, &m, 0);
-	if (!m.rule)
+	view_fill(ctx, sk, dir, v6, &s.view);
+	bpf_loop(nr, rule_try, &s, 0);
+	if (!s.rule)
 		return 1;
 
-	id = m.rule->id;
-	stack = m.rule->stack;
+	id = s.rule->id;
+	stack = s.rule->stack;
 	stats = bpf_map_lookup_elem(&rule_stats, &id);
 	if (stats)
 		count(&stats->hits);
 	if (stack == DMM_STACK_KERNEL)
 		return 1;
 
+	if (mark && mark->shim) {
+		mark->stack = stack;
+		if (stats) {
+			count(&stats->adopted);
+			count(&stats->shim);
+		}
+		if (dir != DMM_DIR_CONNECT)
+			return 1;
+		bpf_set_retval(-DMM_SHIM_ERRNO);
+		return 0;
+	}
+
 	if (have_kfunc)
-		ret = bpf_dmm_assign(bpf_cast_to_kern_ctx(ctx), stack, 0);
+		ret = bpf_dmm_assign(bpf_cast_to_kern_ctx(ctx), stack,
+				     (dir == DMM_DIR_LISTEN ?
+				      DMM_ASSIGN_F_LISTEN : 0) |
+				     (s.rule->flags & DMM_RULE_F_REJECT ?
+				      DMM_ASSIGN_F_STRICT : 0));
 	else
 		ret = DMM_FALLBACK_NO_CLIENT;
-	if (!stats)
-		return 1;
-
-	if (!ret)
+	if (ret)
+		return fall_back(s.rule, stats, ret);
+	if (stats)
 		count(&stats->adopted);
-	else if (ret < 0 || ret >= DMM_FALLBACK_SLOTS)
-		count(&stats->fallback[0]);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return decide(ctx, DMM_DIR_CONNECT, false);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return decide(ctx, DMM_DIR_CONNECT, true);
+}
+
+SEC("cgroup/bind4")
+int bind4(struct bpf_sock_addr *ctx)
+{
+	return decide(ctx, DMM_DIR_LISTEN, false);
+}
+
+SEC("cgroup/bind6")
+int bind6(struct bpf_sock_addr *ctx)
+{
+	return decide(ctx, DMM_DIR_LISTEN, true);
+}
+
+/* ------------------------------------------------------------------------- */
+
+/*
+ * These two run at every setsockopt() and getsockopt() of their cgroups. What is
+ * not ours goes on as if they were not there; that takes care with large values,
+ * of which a program sees only the first page: a length of 0 means that the caller's
+ * own buffer counts.
+ */
+#define SOCKOPT_PAGE 4096
+
+static __always_inline bool is_ours(struct bpf_sockopt *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (ctx->level == SOL_DMM && sk && sk->type == SOCK_STREAM &&
+	    sk->protocol == IPPROTO_TCP)
+		return true;
+	if (ctx->optlen > SOCKOPT_PAGE)
+		ctx->optlen = 0;
+	return false;
+}
+
+static __always_inline int refuse(int err)
+{
+	bpf_set_retval(err);
+	return 0;
+}
+
+SEC("cgroup/setsockopt")
+int setsockopt(struct bpf_sockopt *ctx)
+{
+	struct dmm_sock_mark *mark;
+	__u32 *val, shim;
+
+	if (!is_ours(ctx) || ctx->optname != DMM_SO_SHIM)
+		return 1;
+	val = ctx->optval;
+	if (ctx->optlen != sizeof(*val) || (void *)(val + 1) > ctx->optval_end)
+		return refuse(-EINVAL);
+	shim = *val;
+	if (shim > 1)
+		return refuse(-EINVAL);
+	mark = bpf_sk_storage_get(&socks, ctx->sk, NULL,
+				  shim ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!mark && shim)
+		return refuse(-ENOMEM);
+	if (mark) {
+		mark->shim = shim;
+		mark->stack = DMM_STACK_KERNEL;
+	}
+	ctx->optlen = -1;	/* done; the kernel is not asked */
+	return 1;
+}
+
+SEC("cgroup/getsockopt")
+int getsockopt(struct bpf_sockopt *ctx)
+{
+	struct dmm_sock_mark *mark;
+	__u32 *val;
+
+	if (!is_ours(ctx))
+		return 1;
+	if (ctx->optname != DMM_SO_SHIM && ctx->optname != DMM_SO_STACK)
+		return 1;
+	val = ctx->optval;
+	if (ctx->optlen < (int)sizeof(*val) || (void *)(val + 1) > ctx->optval_end)
+		return refuse(-EINVAL);
+	mark = bpf_sk_storage_get(&socks, ctx->sk, NULL, 0);
+	if (ctx->optname == DMM_SO_SHIM)
+		*val = mark ? mark->shim : 0;
 	else
-		count(&stats->fallback[ret]);
+		*val = mark && mark->shim ? mark->stack : DMM_STACK_KERNEL;
+	ctx->optlen = sizeof(*val);
+	bpf_set_retval(0);
 	return 1;
 }
 

@@ -105,7 +105,9 @@ static __always_inline int parse_ipv6(struct cursor *c, struct dmm_flow *flow)
 	return 0;
 }
 
-static __always_inline int parse_tcp(struct cursor *c, struct dmm_flow *flow)
+/* @opens: set to whether it asks for a new connection */
+static __always_inline int parse_tcp(struct cursor *c, struct dmm_flow *flow,
+				     int *opens)
 {
 	struct tcphdr *tcp = c->pos;
 
@@ -113,19 +115,22 @@ static __always_inline int parse_tcp(struct cursor *c, struct dmm_flow *flow)
 		return -1;
 	flow->rport = tcp->source;
 	flow->lport = tcp->dest;
+	*opens = tcp->syn && !tcp->ack && !tcp->rst;
 	return 0;
 }
 
-/* The connection itself, else a listener on this address, else on any. */
-static __always_inline int flow_is_ours(struct dmm_flow *flow)
+/*
+ * The connection itself; else a listener, which only SYNs are for: the kernel may
+ * have connections of its own on the same local port, older than the listener.
+ */
+static __always_inline int flow_is_ours(struct dmm_flow *flow, int opens)
 {
 	if (bpf_map_lookup_elem(&flows, flow))
 		return 1;
+	if (!opens)
+		return 0;
 	__builtin_memset(flow->raddr, 0, sizeof(flow->raddr));
 	flow->rport = 0;
-	if (bpf_map_lookup_elem(&flows, flow))
-		return 1;
-	__builtin_memset(flow->laddr, 0, sizeof(flow->laddr));
 	return !!bpf_map_lookup_elem(&flows, flow);
 }
 
@@ -137,8 +142,8 @@ int dmm_xdp(struct xdp_md *ctx)
 		.end = (void *)(long)ctx->data_end,
 	};
 	struct dmm_flow flow = { .proto = IPPROTO_TCP };
+	int ret, opens = 0;
 	__u16 proto;
-	int ret;
 
 	if (parse_eth(&c, &proto))
 		return XDP_PASS;
@@ -148,7 +153,7 @@ int dmm_xdp(struct xdp_md *ctx)
 		ret = parse_ipv6(&c, &flow);
 	else
 		return XDP_PASS;
-	if (ret || parse_tcp(&c, &flow) || !flow_is_ours(&flow))
+	if (ret || parse_tcp(&c, &flow, &opens) || !flow_is_ours(&flow, opens))
 		return XDP_PASS;
 
 	/* The low bits of the flags are what to do when no socket is there. */

@@ -8,8 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api.h"
+#include "config.h"
 #include "daemon.h"
 #include "genl.h"
+#include "monitor.h"
 #include "parse.h"
 #include "rule.h"
 #include "stack.h"
@@ -18,9 +21,7 @@
 
 #define N(table) (sizeof(table) / sizeof((table)[0]))
 
-static void fail(struct dmm_rpc_call *call, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static void fail(struct dmm_rpc_call *call, int code, const char *fmt, ...)
+void dmm_api_fail(struct dmm_rpc_call *call, int code, const char *fmt, ...)
 {
 	char msg[sizeof(((struct dmm_err *)0)->msg)];
 	struct dmm_err err;
@@ -48,8 +49,14 @@ static void add_str(struct json_object *o, const char *key, const char *v)
 	json_object_object_add(o, key, v ? json_object_new_string(v) : NULL);
 }
 
-/* A method without parameters; false when it was answered with an error. */
-static bool no_params(const char *what, struct json_object *params,
+bool dmm_api_applying(const struct dmm_daemon *d, struct dmm_rpc_call *call)
+{
+	if (d->applying)
+		dmm_api_fail(call, -EBUSY, "a configuration is being applied just now");
+	return d->applying;
+}
+
+bool dmm_api_no_params(const char *what, struct json_object *params,
 		      struct dmm_rpc_call *call)
 {
 	struct dmm_err err;
@@ -60,8 +67,7 @@ static bool no_params(const char *what, struct json_object *params,
 	return false;
 }
 
-/* A method whose one parameter is @key; NULL when it was answered. */
-static const char *one_param(const char *what, const char *key,
+const char *dmm_api_one_param(const char *what, const char *key,
 			     struct json_object *params, struct dmm_rpc_call *call)
 {
 	const char *v;
@@ -83,7 +89,7 @@ static void status(void *data, struct json_object *params, struct dmm_rpc_call *
 	int n;
 	__u64 *ids;
 
-	if (!no_params("status", params, call))
+	if (!dmm_api_no_params("status", params, call))
 		return;
 	TAILQ_FOREACH(s, &d->stacks, entry) {
 		stacks++;
@@ -106,7 +112,7 @@ static void status(void *data, struct json_object *params, struct dmm_rpc_call *
 	add_int(o, "stacks", stacks);
 	add_int(o, "stacks_up", up);
 	add_int(o, "rules", dmm_rule_count(d));
-	n = dmm_policy_links(d->policy, &ids);
+	n = dmm_policy_links(d->policy, DMM_POLICY_RULES, &ids);
 	add_int(o, "cgroups", n > 0 ? n : 0);
 	if (n >= 0)
 		free(ids);
@@ -119,10 +125,10 @@ static void shutdown_method(void *data, struct json_object *params,
 	struct dmm_daemon *d = data;
 	struct dmm_stack *s, *next;
 
-	if (!no_params("shutdown", params, call))
+	if (!dmm_api_no_params("shutdown", params, call))
 		return;
 	if (d->shutting_down) {
-		fail(call, -EBUSY, "the daemon is shutting down already");
+		dmm_api_fail(call, -EBUSY, "the daemon is shutting down already");
 		return;
 	}
 	d->shutting_down = true;
@@ -168,7 +174,12 @@ static struct json_object *stack_json(const struct dmm_stack *s,
 	add_str(o, "netns", s->netns);
 	add_str(o, "route", s->route_own ? "own" : NULL);
 	add_str(o, "state", dmm_stack_state_name(s));
-	add_str(o, "reason", *s->reason ? s->reason : NULL);
+	if (s->state == DMM_STACK_UP && s->no_module)
+		add_str(o, "reason", dmm_module_device() ?
+			"only for the shim: it came up before the module; restart it" :
+			"only for the shim: the module is not loaded");
+	else
+		add_str(o, "reason", *s->reason ? s->reason : NULL);
 	if (s->worker)
 		add_int(o, "pid", dmm_worker_pid(s->worker));
 	else
@@ -187,7 +198,7 @@ static void stack_list(void *data, struct json_object *params, struct dmm_rpc_ca
 	struct json_object *a, *attached;
 	struct dmm_stack *s;
 
-	if (!no_params("stack list", params, call))
+	if (!dmm_api_no_params("stack list", params, call))
 		return;
 	if (dmm_genl_stacks(&attached))
 		attached = NULL;
@@ -206,12 +217,12 @@ static struct dmm_stack *named_stack(struct dmm_daemon *d, const char *what,
 	struct dmm_stack *s;
 	const char *name;
 
-	name = one_param(what, "name", params, call);
+	name = dmm_api_one_param(what, "name", params, call);
 	if (!name)
 		return NULL;
 	s = dmm_stack_find(d, name);
 	if (!s)
-		fail(call, -ENOENT, "stack %.64s: no such stack", name);
+		dmm_api_fail(call, -ENOENT, "stack %.64s: no such stack", name);
 	return s;
 }
 
@@ -243,9 +254,11 @@ static void stack_add(void *data, struct json_object *params, struct dmm_rpc_cal
 	struct dmm_err err;
 
 	if (d->shutting_down) {
-		fail(call, -ESHUTDOWN, "the daemon is shutting down");
+		dmm_api_fail(call, -ESHUTDOWN, "the daemon is shutting down");
 		return;
 	}
+	if (dmm_api_applying(d, call))
+		return;
 	if (dmm_parse_params(params, "stack add", table, N(table), &err) ||
 	    dmm_stack_new(d, &spec, &s, &err)) {
 		dmm_rpc_fail(call, &err);
@@ -260,7 +273,7 @@ static bool busy(struct dmm_stack *s, struct dmm_rpc_call *call)
 {
 	if (s->committed && s->state != DMM_STACK_STOPPING && !s->call)
 		return false;
-	fail(call, -EBUSY, "stack %s: it is %s", s->name,
+	dmm_api_fail(call, -EBUSY, "stack %s: it is %s", s->name,
 	     !s->committed ? "being added" : s->deleting ? "being deleted" :
 	     "being restarted");
 	return true;
@@ -272,7 +285,7 @@ static void stack_restart(void *data, struct json_object *params,
 	struct dmm_stack *s;
 
 	s = named_stack(data, "stack restart", params, call);
-	if (!s || busy(s, call))
+	if (!s || dmm_api_applying(s->d, call) || busy(s, call))
 		return;
 	s->call = call;
 	dmm_stack_stop(s);
@@ -287,13 +300,13 @@ static void stack_del(void *data, struct json_object *params, struct dmm_rpc_cal
 	size_t len = 0;
 
 	s = named_stack(d, "stack del", params, call);
-	if (!s || busy(s, call))
+	if (!s || dmm_api_applying(s->d, call) || busy(s, call))
 		return;
 	TAILQ_FOREACH(r, &d->rules, entry)
 		if (r->bpf.stack == s->id && len < sizeof(ids) - 16)
 			len += snprintf(ids + len, sizeof(ids) - len, " %u", r->bpf.id);
 	if (*ids) {
-		fail(call, -EBUSY, "stack %s: rules name it:%s; delete them first",
+		dmm_api_fail(call, -EBUSY, "stack %s: rules name it:%s; delete them first",
 		     s->name, ids);
 		return;
 	}
@@ -304,114 +317,9 @@ static void stack_del(void *data, struct json_object *params, struct dmm_rpc_cal
 
 /* ------------------------------------------------------------------------- */
 
-static void rule_list(void *data, struct json_object *params, struct dmm_rpc_call *call)
-{
-	if (no_params("rule list", params, call))
-		dmm_rpc_reply(call, dmm_rules_json(data));
-}
-
-/* What design has and this version does not. */
-static int later_check(struct json_object *match, struct dmm_err *err)
-{
-	static const char * const later[] = { "uid", "comm", "src", "sport" };
-	size_t i;
-
-	for (i = 0; i < N(later); i++)
-		if (json_object_object_get_ex(match, later[i], NULL))
-			return dmm_err_set(err, -EOPNOTSUPP,
-					   "match %s: not supported yet; known: cgroup dst dport proto dir",
-					   later[i]);
-	return 0;
-}
-
-static void rule_add(void *data, struct json_object *params, struct dmm_rpc_call *call)
-{
-	struct dmm_daemon *d = data;
-	struct dmm_rule_spec spec = {};
-	const char *before, *fallback;
-	const struct dmm_param match[] = {
-		{ "cgroup", &spec.cgroup, false },	{ "dst", &spec.dst, false },
-		{ "dport", &spec.dport, false },	{ "proto", &spec.proto, false },
-		{ "dir", &spec.dir, false },
-	};
-	const struct dmm_param table[] = {
-		{ "stack", &spec.stack, true },		{ "before", &before, false },
-		{ "fallback", &fallback, false },
-	};
-	struct dmm_rule_entry *r = NULL, *at = NULL;
-	struct json_object *m = NULL, *o;
-	struct dmm_err err;
-	__u32 id;
-	int ret;
-
-	/* The match is an object of its own, the rest are plain. */
-	if (json_object_is_type(params, json_type_object) &&
-	    json_object_object_get_ex(params, "match", &m)) {
-		json_object_get(m);
-		json_object_object_del(params, "match");
-	}
-	ret = dmm_parse_params(params, "rule add", table, N(table), &err);
-	if (!ret && json_object_is_type(m, json_type_object))
-		ret = later_check(m, &err);
-	if (!ret)
-		ret = dmm_parse_params(m, "match", match, N(match), &err);
-	if (!ret && fallback && strcmp(fallback, "kernel"))
-		ret = dmm_err_set(&err, -EOPNOTSUPP,
-				  "fallback %.64s: not supported yet; known: kernel",
-				  fallback);
-	if (!ret && before)
-		ret = dmm_parse_u32("rule", before, 1, UINT32_MAX, &id, &err);
-	if (!ret && before) {
-		at = dmm_rule_find(d, id);
-		if (!at)
-			ret = dmm_err_set(&err, -ENOENT, "rule %u: no such rule", id);
-	}
-	if (!ret)
-		ret = dmm_rule_new(d, &spec, &r, &err);
-	json_object_put(m);
-	if (!ret) {
-		ret = dmm_rule_insert(d, r, at, &err);
-		if (ret)
-			dmm_rule_free(r);
-	}
-	if (ret) {
-		dmm_rpc_fail(call, &err);
-		return;
-	}
-	o = json_object_new_object();
-	add_int(o, "id", r->bpf.id);
-	dmm_rpc_reply(call, o);
-}
-
-static void rule_del(void *data, struct json_object *params, struct dmm_rpc_call *call)
-{
-	struct dmm_daemon *d = data;
-	struct dmm_rule_entry *r;
-	struct dmm_err err;
-	const char *text;
-	__u32 id;
-	int ret;
-
-	text = one_param("rule del", "id", params, call);
-	if (!text)
-		return;
-	ret = dmm_parse_u32("rule", text, 1, UINT32_MAX, &id, &err);
-	if (!ret) {
-		r = dmm_rule_find(d, id);
-		ret = r ? dmm_rule_remove(d, r, &err) :
-			  dmm_err_set(&err, -ENOENT, "rule %u: no such rule", id);
-	}
-	if (ret)
-		dmm_rpc_fail(call, &err);
-	else
-		dmm_rpc_reply(call, NULL);
-}
-
-/* ------------------------------------------------------------------------- */
-
 static void cgroup_list(void *data, struct json_object *params, struct dmm_rpc_call *call)
 {
-	if (no_params("cgroup list", params, call))
+	if (dmm_api_no_params("cgroup list", params, call))
 		dmm_rpc_reply(call, dmm_cgroups_json(data));
 }
 
@@ -421,8 +329,8 @@ static void cgroup_attach(void *data, struct json_object *params,
 	struct dmm_err err;
 	const char *path;
 
-	path = one_param("cgroup attach", "path", params, call);
-	if (!path)
+	path = dmm_api_one_param("cgroup attach", "path", params, call);
+	if (!path || dmm_api_applying(data, call))
 		return;
 	if (dmm_attachment_add(data, path, &err))
 		dmm_rpc_fail(call, &err);
@@ -436,8 +344,8 @@ static void cgroup_detach(void *data, struct json_object *params,
 	struct dmm_err err;
 	const char *path;
 
-	path = one_param("cgroup detach", "path", params, call);
-	if (!path)
+	path = dmm_api_one_param("cgroup detach", "path", params, call);
+	if (!path || dmm_api_applying(data, call))
 		return;
 	if (dmm_attachment_del(data, path, &err))
 		dmm_rpc_fail(call, &err);
@@ -459,21 +367,53 @@ static void sock_list(void *data, struct json_object *params, struct dmm_rpc_cal
 		return;
 	}
 	if (stack && !dmm_stack_find(d, stack)) {
-		fail(call, -ENOENT, "stack %.64s: no such stack", stack);
+		dmm_api_fail(call, -ENOENT, "stack %.64s: no such stack", stack);
 		return;
 	}
 	ret = dmm_genl_socks(stack, &socks);
 	if (ret == -ENOENT)
-		fail(call, ret, "sock list: the module is not loaded");
+		dmm_api_fail(call, ret, "sock list: the module is not loaded");
 	else if (ret)
-		fail(call, ret, "sock list: the module does not answer as expected");
+		dmm_api_fail(call, ret, "sock list: the module does not answer as expected");
 	else
 		dmm_rpc_reply(call, socks);
 }
 
+static void monitor(void *data, struct json_object *params, struct dmm_rpc_call *call)
+{
+	if (dmm_api_no_params("monitor", params, call))
+		dmm_monitor_start(data, call);
+}
+
+/* ------------------------------------------------------------------------- */
+
+static void config_get(void *data, struct json_object *params, struct dmm_rpc_call *call)
+{
+	if (dmm_api_no_params("config get", params, call))
+		dmm_rpc_reply(call, dmm_config_json(data));
+}
+
+static void config_check(void *data, struct json_object *params,
+			 struct dmm_rpc_call *call)
+{
+	struct dmm_err err;
+
+	if (dmm_config_check(data, params, &err))
+		dmm_rpc_fail(call, &err);
+	else
+		dmm_rpc_reply(call, NULL);
+}
+
+static void config_apply(void *data, struct json_object *params,
+			 struct dmm_rpc_call *call)
+{
+	if (!dmm_api_applying(data, call))
+		dmm_config_apply(data, params, call);
+}
+
 static void stats(void *data, struct json_object *params, struct dmm_rpc_call *call)
 {
-	if (no_params("stats", params, call))
+	if (dmm_api_no_params("stats", params, call))
 		dmm_stats_collect(data, call);
 }
 
@@ -485,13 +425,20 @@ const struct dmm_rpc_method dmm_api_methods[] = {
 	{ "stack.add",		stack_add },
 	{ "stack.del",		stack_del },
 	{ "stack.restart",	stack_restart },
-	{ "rule.list",		rule_list },
-	{ "rule.add",		rule_add },
-	{ "rule.del",		rule_del },
+	{ "rule.list",		dmm_api_rule_list },
+	{ "rule.add",		dmm_api_rule_add },
+	{ "rule.del",		dmm_api_rule_del },
+	{ "rule.move",		dmm_api_rule_move },
+	{ "rule.flush",		dmm_api_rule_flush },
+	{ "rule.explain",	dmm_api_rule_explain },
 	{ "cgroup.list",	cgroup_list },
 	{ "cgroup.attach",	cgroup_attach },
 	{ "cgroup.detach",	cgroup_detach },
 	{ "sock.list",		sock_list },
 	{ "stats",		stats },
+	{ "monitor",		monitor },
+	{ "config.get",		config_get },
+	{ "config.check",	config_check },
+	{ "config.apply",	config_apply },
 	{ NULL, NULL }
 };

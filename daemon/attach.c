@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "monitor.h"
 #include "rule.h"
 
 /* A cgroup that somebody wants under the policy. */
@@ -36,8 +37,12 @@ static int want(struct wanted *w, int n, const struct dmm_cgroup *cg)
 	return n + 1;
 }
 
-/* Every cgroup once; -errno, or how many. */
-static int wanted_list(struct dmm_daemon *d, struct wanted **out)
+/*
+ * Every cgroup once; -errno, or how many. Rules want the decision in their cgroup;
+ * who names a cgroup wants the shim to work there as well.
+ */
+static int wanted_list(struct dmm_daemon *d, enum dmm_policy_part part,
+		       struct wanted **out)
 {
 	struct dmm_attachment *a;
 	struct dmm_rule_entry *r;
@@ -53,7 +58,7 @@ static int wanted_list(struct dmm_daemon *d, struct wanted **out)
 	TAILQ_FOREACH(a, &d->attachments, entry)
 		n = want(w, n, &a->cg);
 	TAILQ_FOREACH(r, &d->rules, entry)
-		if (r->cg.path)
+		if (part == DMM_POLICY_RULES && r->cg.path)
 			n = want(w, n, &r->cg);
 	for (i = 0; i < n; i++)
 		for (k = 0; k < n; k++)
@@ -75,29 +80,31 @@ static bool needed(const struct wanted *w, int n, __u64 id)
 }
 
 /* New links first: nothing that was under the policy leaves it in between. */
-static int links_commit(struct dmm_daemon *d, struct dmm_err *err)
+static int links_commit(struct dmm_daemon *d, enum dmm_policy_part part,
+			struct dmm_err *err)
 {
 	struct wanted *w;
 	__u64 *ids;
 	int n, i, nlinks, ret = 0;
 
-	n = wanted_list(d, &w);
+	n = wanted_list(d, part, &w);
 	if (n < 0)
 		return dmm_err_set(err, n, "out of memory");
 	for (i = 0; i < n && !ret; i++)
 		if (needed(w, n, w[i].cg->id) &&
-		    !dmm_policy_attached(d->policy, w[i].cg->id))
-			ret = dmm_policy_attach(d->policy, w[i].fd, w[i].cg->id, err);
+		    !dmm_policy_attached(d->policy, part, w[i].cg->id))
+			ret = dmm_policy_attach(d->policy, part, w[i].fd, w[i].cg->id,
+						err);
 	if (ret)
 		goto out;
-	nlinks = dmm_policy_links(d->policy, &ids);
+	nlinks = dmm_policy_links(d->policy, part, &ids);
 	if (nlinks < 0) {
 		ret = dmm_err_set(err, nlinks, "cannot list links: %s", strerror(-nlinks));
 		goto out;
 	}
 	for (i = 0; i < nlinks; i++)
 		if (!needed(w, n, ids[i]))
-			dmm_policy_detach(d->policy, ids[i]);
+			dmm_policy_detach(d->policy, part, ids[i]);
 	free(ids);
 out:
 	wanted_free(w, n);
@@ -112,7 +119,9 @@ int dmm_rules_commit(struct dmm_daemon *d, struct dmm_err *err)
 
 	if (d->shutting_down)
 		return dmm_err_set(err, -ESHUTDOWN, "the daemon is shutting down");
-	ret = links_commit(d, err);
+	ret = links_commit(d, DMM_POLICY_RULES, err);
+	if (!ret)
+		ret = links_commit(d, DMM_POLICY_SHIM, err);
 	if (ret)
 		return ret;
 	set = calloc(1, sizeof(*set));
@@ -124,6 +133,8 @@ int dmm_rules_commit(struct dmm_daemon *d, struct dmm_err *err)
 	free(set);
 	if (!ret)
 		ret = dmm_state_save(d, err);
+	if (!ret)
+		dmm_monitor_rules(d);
 	return ret;
 }
 
@@ -143,7 +154,18 @@ static void attachment_free(struct dmm_attachment *a)
 	free(a);
 }
 
-int dmm_attachment_add(struct dmm_daemon *d, const char *path, struct dmm_err *err)
+void dmm_attachments_free(struct dmm_attachments *list)
+{
+	struct dmm_attachment *a;
+
+	while ((a = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, a, entry);
+		attachment_free(a);
+	}
+}
+
+int dmm_attachment_new(const char *path, struct dmm_attachment **out,
+		       struct dmm_err *err)
 {
 	struct dmm_attachment *a;
 	int ret;
@@ -153,7 +175,20 @@ int dmm_attachment_add(struct dmm_daemon *d, const char *path, struct dmm_err *e
 		return dmm_err_set(err, -ENOMEM, "out of memory");
 	ret = dmm_cgroup_resolve(path, &a->cg, NULL, err);
 	if (ret)
-		goto err_free;
+		free(a);
+	else
+		*out = a;
+	return ret;
+}
+
+int dmm_attachment_add(struct dmm_daemon *d, const char *path, struct dmm_err *err)
+{
+	struct dmm_attachment *a;
+	int ret;
+
+	ret = dmm_attachment_new(path, &a, err);
+	if (ret)
+		return ret;
 	if (find(d, a->cg.id, NULL)) {
 		ret = dmm_err_set(err, -EEXIST, "cgroup %s: attached already", a->cg.path);
 		goto err_free;
@@ -199,6 +234,22 @@ int dmm_attachment_del(struct dmm_daemon *d, const char *path, struct dmm_err *e
 	return 0;
 }
 
+bool dmm_cgroup_covered(struct dmm_daemon *d, const struct dmm_cgroup *cg)
+{
+	bool covered = false;
+	struct wanted *w;
+	int n, i;
+
+	n = wanted_list(d, DMM_POLICY_RULES, &w);
+	for (i = 0; i < n; i++)
+		if (w[i].fd >= 0 &&
+		    (w[i].cg->id == cg->id || dmm_cgroup_above(w[i].cg, cg)))
+			covered = true;
+	if (n >= 0)
+		wanted_free(w, n);
+	return covered;
+}
+
 /* Which of the rules name it, and did somebody by name? */
 static void add_wishes(struct dmm_daemon *d, struct json_object *o, __u64 id)
 {
@@ -218,14 +269,14 @@ struct json_object *dmm_cgroups_json(struct dmm_daemon *d)
 	struct wanted *w;
 	int n, i;
 
-	n = wanted_list(d, &w);
+	n = wanted_list(d, DMM_POLICY_RULES, &w);
 	for (i = 0; i < n; i++) {
 		o = json_object_new_object();
 		json_object_object_add(o, "path", json_object_new_string(w[i].cg->path));
 		json_object_object_add(o, "id", json_object_new_uint64(w[i].cg->id));
 		json_object_object_add(o, "state", json_object_new_string(
 			w[i].fd < 0 ? "gone" : w[i].by ? "covered" :
-			dmm_policy_attached(d->policy, w[i].cg->id) ? "attached" :
+			dmm_policy_attached(d->policy, DMM_POLICY_RULES, w[i].cg->id) ? "attached" :
 			"detached"));
 		if (w[i].fd >= 0 && w[i].by)
 			json_object_object_add(o, "covered_by",

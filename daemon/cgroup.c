@@ -12,8 +12,8 @@
 
 #include "cgroup.h"
 
-/* Where cgroup2 is mounted: alone, or beside version 1's hierarchies. */
-static int mount_point(char *buf, size_t size, struct dmm_err *err)
+/* Alone, or beside version 1's hierarchies. */
+int dmm_cgroup_root(char *buf, struct dmm_err *err)
 {
 	struct mntent *m;
 	bool found = false;
@@ -25,12 +25,37 @@ static int mount_point(char *buf, size_t size, struct dmm_err *err)
 	while (!found && (m = getmntent(f))) {
 		if (strcmp(m->mnt_type, "cgroup2"))
 			continue;
-		found = snprintf(buf, size, "%s", m->mnt_dir) < (int)size;
+		found = snprintf(buf, PATH_MAX, "%s", m->mnt_dir) < PATH_MAX;
 	}
 	endmntent(f);
 	if (!found)
 		return dmm_err_set(err, -ENOENT, "no cgroup2 file system is mounted");
 	return 0;
+}
+
+int dmm_cgroup_own(char *buf, struct dmm_err *err)
+{
+	char root[PATH_MAX], line[PATH_MAX];
+	int ret;
+	FILE *f;
+
+	ret = dmm_cgroup_root(root, err);
+	if (ret)
+		return ret;
+	f = fopen("/proc/self/cgroup", "re");
+	if (!f)
+		return dmm_err_set(err, -errno, "cannot read /proc/self/cgroup: %m");
+	ret = -ENOENT;
+	while (ret && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
+		/* Outside of the cgroup namespace that is ours it begins with "/..". */
+		if (strncmp(line, "0::/", 4) || !strncmp(line, "0::/..", 6))
+			continue;
+		if (snprintf(buf, PATH_MAX, "%s%s", root, line[4] ? line + 3 : "") < PATH_MAX)
+			ret = 0;
+	}
+	fclose(f);
+	return ret ? dmm_err_set(err, ret, "this process is in no cgroup2") : 0;
 }
 
 static int cgroup_id(int fd, __u64 *id)
@@ -75,7 +100,7 @@ int dmm_cgroup_resolve(const char *path, struct dmm_cgroup *cg, int *fdp,
 	__u64 id;
 	int fd, ret;
 
-	ret = mount_point(root, sizeof(root), err);
+	ret = dmm_cgroup_root(root, err);
 	if (ret)
 		return ret;
 	if (!*path || strlen(path) >= PATH_MAX)

@@ -26,6 +26,12 @@ struct dmm_cgroup {
 int dmm_cgroup_resolve(const char *path, struct dmm_cgroup *cg, int *fd,
 		       struct dmm_err *err);
 
+/* Where this process is in cgroup2, as an absolute path, into @buf of PATH_MAX. */
+int dmm_cgroup_own(char *buf, struct dmm_err *err);
+
+/* Where cgroup2 is mounted, likewise. */
+int dmm_cgroup_root(char *buf, struct dmm_err *err);
+
 void dmm_cgroup_release(struct dmm_cgroup *cg);
 
 /* Open the cgroup that @cg was; -ENOENT when it has gone. */

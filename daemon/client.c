@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,14 +88,17 @@ static char *read_line(int fd)
 static int answer_parse(const char *line, struct json_object **result,
 			struct dmm_err *err)
 {
-	struct json_object *answer, *e, *msg;
+	struct json_object *answer, *e, *msg, *data, *where;
 	int ret = 0;
 
 	answer = json_tokener_parse(line);
 	if (json_object_object_get_ex(answer, "error", &e) &&
-	    json_object_object_get_ex(e, "message", &msg))
+	    json_object_object_get_ex(e, "message", &msg)) {
 		ret = dmm_err_set(err, -EREMOTEIO, "%s", json_object_get_string(msg));
-	else if (json_object_object_get_ex(answer, "result", result))
+		if (json_object_object_get_ex(e, "data", &data) &&
+		    json_object_object_get_ex(data, "where", &where))
+			dmm_err_within(err, "%s", json_object_get_string(where));
+	} else if (json_object_object_get_ex(answer, "result", result))
 		json_object_get(*result);
 	else
 		ret = dmm_err_set(err, -EBADMSG, "dmmd's answer is not JSON-RPC");
@@ -102,29 +106,38 @@ static int answer_parse(const char *line, struct json_object **result,
 	return ret;
 }
 
-int dmm_client_call(const char *path, const char *method, struct json_object *params,
-		    struct json_object **result, struct dmm_err *err)
+/* @params is consumed. */
+static int request_send(int fd, const char *method, struct json_object *params)
 {
 	struct json_object *req = json_object_new_object();
 	const char *text;
-	char *line = NULL;
-	int fd, ret;
+	int ret;
 
 	json_object_object_add(req, "jsonrpc", json_object_new_string("2.0"));
 	json_object_object_add(req, "id", json_object_new_int(1));
 	json_object_object_add(req, "method", json_object_new_string(method));
 	if (params)
 		json_object_object_add(req, "params", params);
-
-	fd = client_connect(path, err);
-	if (fd < 0) {
-		ret = fd;
-		goto out;
-	}
 	text = json_object_to_json_string_ext(req, JSON_C_TO_STRING_PLAIN);
 	ret = send_all(fd, text, strlen(text));
 	if (!ret)
 		ret = send_all(fd, "\n", 1);
+	json_object_put(req);
+	return ret;
+}
+
+int dmm_client_call(const char *path, const char *method, struct json_object *params,
+		    struct json_object **result, struct dmm_err *err)
+{
+	char *line;
+	int fd, ret;
+
+	fd = client_connect(path, err);
+	if (fd < 0) {
+		json_object_put(params);
+		return fd;
+	}
+	ret = request_send(fd, method, params);
 	/* A daemon that refuses says why before it closes. */
 	line = read_line(fd);
 	close(fd);
@@ -135,7 +148,47 @@ int dmm_client_call(const char *path, const char *method, struct json_object *pa
 				  "dmmd at %s closed the connection without an answer",
 				  path);
 	free(line);
+	return ret;
+}
+
+int dmm_client_listen(const char *path, const char *method,
+		      bool (*fn)(void *data, struct json_object *params), void *data,
+		      struct dmm_err *err)
+{
+	struct json_object *msg, *params, *result;
+	char *line = NULL;
+	size_t size = 0;
+	bool more = true;
+	int fd, ret;
+	FILE *f;
+
+	fd = client_connect(path, err);
+	if (fd < 0)
+		return fd;
+	request_send(fd, method, NULL);
+	f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		return dmm_err_set(err, -ENOMEM, "out of memory");
+	}
+	ret = dmm_err_set(err, -ECONNRESET, "dmmd at %s closed the connection", path);
+	if (getline(&line, &size, f) > 0) {
+		if (answer_parse(line, &result, err)) {
+			ret = err->code;
+			goto out;
+		}
+		json_object_put(result);
+	}
+	while (more && getline(&line, &size, f) > 0) {
+		msg = json_tokener_parse(line);
+		if (json_object_object_get_ex(msg, "params", &params))
+			more = fn(data, params);
+		json_object_put(msg);
+	}
+	if (!more)
+		ret = 0;
 out:
-	json_object_put(req);
+	free(line);
+	fclose(f);
 	return ret;
 }

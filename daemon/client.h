@@ -4,6 +4,7 @@
 #define DMM_CLIENT_H
 
 #include <json-c/json.h>
+#include <stdbool.h>
 
 #include "err.h"
 
@@ -14,5 +15,13 @@
  */
 int dmm_client_call(const char *path, const char *method, struct json_object *params,
 		    struct json_object **result, struct dmm_err *err);
+
+/*
+ * Call @method, then hand the params of each notification that follows to @fn
+ * (borrowed) until it returns false, which is 0, or the daemon is gone.
+ */
+int dmm_client_listen(const char *path, const char *method,
+		      bool (*fn)(void *data, struct json_object *params), void *data,
+		      struct dmm_err *err);
 
 #endif

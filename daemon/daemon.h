@@ -18,6 +18,7 @@
 #include "policy.h"
 #include "rpc.h"
 
+struct dmm_monitor;
 struct dmm_stack;
 struct dmm_rule_entry;
 
@@ -44,6 +45,7 @@ struct dmm_daemon {
 	sd_event *event;
 	struct dmm_rpc *rpc;
 	struct dmm_policy *policy;
+	struct dmm_monitor *monitor;	/* NULL until somebody listens */
 	sd_event_source *module_watch, *module_timer;
 	unsigned int module_tries;
 
@@ -52,6 +54,7 @@ struct dmm_daemon {
 	struct dmm_attachments attachments;
 	uint32_t next_rule_id;		/* ids are never used again */
 
+	bool applying;			/* a whole configuration; others wait */
 	bool shutting_down;		/* by the command of that name */
 	struct dmm_rpc_call *shutdown_call;
 };
@@ -65,6 +68,8 @@ void dmm_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* module.c: what to do when /dev/dmm and the kfunc may have come. */
 int dmm_module_watch(struct dmm_daemon *d);
 void dmm_module_check(struct dmm_daemon *d);
+/* Is there a device by which a worker reaches the module? */
+bool dmm_module_device(void);
 
 /* state.c: all of the configuration, to RUNTIME_DIR/state.json and back. */
 int dmm_state_save(struct dmm_daemon *d, struct dmm_err *err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client.h"
+#include "command.h"
 #include "print.h"
 #include "version.h"
 
@@ -24,7 +25,11 @@ struct command {
 	/* The params of the request from the words that follow; false: misuse. */
 	bool (*params)(int argc, char **argv, struct json_object *params);
 	void (*print)(struct json_object *result);
+	/* Or, instead of these three: */
+	int (*special)(const struct dmm_ctl *ctl, int argc, char **argv);
 };
+
+#define SPECIAL(fn)	NULL, NULL, NULL, fn
 
 static bool add(struct json_object *o, const char *key, const char *value)
 {
@@ -73,6 +78,28 @@ static bool stack_words(int argc, char **argv, struct json_object *params)
 	return true;
 }
 
+/* ID before ID */
+static bool move_words(int argc, char **argv, struct json_object *params)
+{
+	return argc == 3 && !strcmp(argv[1], "before") && add(params, "id", argv[0]) &&
+	       add(params, "before", argv[2]);
+}
+
+/* MATCH...: pairs of words. */
+static bool match_words(int argc, char **argv, struct json_object *params)
+{
+	struct json_object *match = json_object_new_object();
+	int i;
+
+	json_object_object_add(params, "match", match);
+	if (!argc || argc % 2)
+		return false;
+	for (i = 0; i < argc; i += 2)
+		if (!add(match, argv[i], argv[i + 1]))
+			return false;
+	return true;
+}
+
 /* [before ID] MATCH... stack NAME [fallback WORD]: pairs of words. */
 static bool rule_words(int argc, char **argv, struct json_object *params)
 {
@@ -102,38 +129,57 @@ static bool sock_words(int argc, char **argv, struct json_object *params)
 
 static const struct command commands[] = {
 	{ "status", NULL, "", "the daemon, the module, how many of what",
-	  "status", no_words, dmm_print_status },
+	  "status", no_words, dmm_print_status, NULL },
 	{ "stack", "list", "", "all stacks and their workers",
-	  "stack.list", no_words, dmm_print_stacks },
+	  "stack.list", no_words, dmm_print_stacks, NULL },
 	{ "stack", "show", "NAME", "one stack",
-	  "stack.show", one_name, dmm_print_stack },
+	  "stack.show", one_name, dmm_print_stack, NULL },
 	{ "stack", "add", "NAME type=TYPE dev=DEV [netns=NAME|PATH] [route=own]",
 	  "start a stack on a device",
-	  "stack.add", stack_words, dmm_print_stack_added },
+	  "stack.add", stack_words, dmm_print_stack_added, NULL },
 	{ "stack", "del", "NAME", "stop it, for good",
-	  "stack.del", one_name, dmm_print_nothing },
+	  "stack.del", one_name, dmm_print_nothing, NULL },
 	{ "stack", "restart", "NAME", "stop and start its worker",
-	  "stack.restart", one_name, dmm_print_nothing },
+	  "stack.restart", one_name, dmm_print_nothing, NULL },
 	{ "rule", "list", "", "all rules, in their order",
-	  "rule.list", no_words, dmm_print_rules },
-	{ "rule", "add", "[before ID] MATCH... stack NAME",
-	  "send what matches to a stack; MATCH: cgroup PATH, dst PREFIX,\n"
-	  "        dport N[-M], proto tcp, dir connect",
-	  "rule.add", rule_words, dmm_print_rule_added },
+	  "rule.list", no_words, dmm_print_rules, NULL },
+	{ "rule", "add", "[before ID] MATCH... stack NAME [fallback kernel|reject]",
+	  "send what matches to a stack; MATCH: cgroup PATH, uid N, comm NAME,\n"
+	  "        proto tcp, dir connect|listen, src PREFIX, dst PREFIX,\n"
+	  "        sport N[-M], dport N[-M]",
+	  "rule.add", rule_words, dmm_print_rule_added, NULL },
 	{ "rule", "del", "ID", "forget a rule",
-	  "rule.del", one_id, dmm_print_nothing },
+	  "rule.del", one_id, dmm_print_nothing, NULL },
+	{ "rule", "move", "ID before ID", "try a rule earlier, or later",
+	  "rule.move", move_words, dmm_print_nothing, NULL },
+	{ "rule", "flush", "", "forget all rules",
+	  "rule.flush", no_words, dmm_print_nothing, NULL },
+	{ "rule", "explain", "MATCH...",
+	  "which rule would take this socket, and why none before it",
+	  "rule.explain", match_words, dmm_print_explain, NULL },
 	{ "cgroup", "list", "", "cgroups that are under the rules",
-	  "cgroup.list", no_words, dmm_print_cgroups },
+	  "cgroup.list", no_words, dmm_print_cgroups, NULL },
 	{ "cgroup", "attach", "PATH", "put a cgroup under the rules",
-	  "cgroup.attach", one_path, dmm_print_nothing },
+	  "cgroup.attach", one_path, dmm_print_nothing, NULL },
 	{ "cgroup", "detach", "PATH", "take it out again",
-	  "cgroup.detach", one_path, dmm_print_nothing },
+	  "cgroup.detach", one_path, dmm_print_nothing, NULL },
 	{ "sock", "list", "[stack NAME]", "adopted sockets",
-	  "sock.list", sock_words, dmm_print_socks },
+	  "sock.list", sock_words, dmm_print_socks, NULL },
 	{ "stats", NULL, "", "counters of rules, stacks and workers",
-	  "stats", no_words, dmm_print_stats },
+	  "stats", no_words, dmm_print_stats, NULL },
+	{ "monitor", NULL, "", "events as they happen, until ^C",
+	  SPECIAL(dmm_command_monitor) },
+	{ "apply", NULL, "FILE", "make the configuration what FILE says, or change nothing",
+	  SPECIAL(dmm_command_apply) },
+	{ "save", NULL, "FILE", "write the configuration to FILE, or to - for stdout",
+	  SPECIAL(dmm_command_save) },
+	{ "check", NULL, "FILE", "could FILE be applied?",
+	  SPECIAL(dmm_command_check) },
+	{ "run", NULL, "stack NAME -- COMMAND [ARGUMENT]...",
+	  "run a program on a stack, in a cgroup of its own",
+	  SPECIAL(dmm_command_run) },
 	{ "shutdown", NULL, "", "stop all stacks, remove all rules, end dmmd",
-	  "shutdown", no_words, dmm_print_nothing },
+	  "shutdown", no_words, dmm_print_nothing, NULL },
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -204,24 +250,34 @@ static const struct command *command_find(int argc, char **argv)
 	return NULL;
 }
 
-static int run(const struct command *c, int argc, char **argv, const char *socket,
-	       bool json)
+static int misuse(const struct command *c)
 {
-	struct json_object *params = json_object_new_object(), *result;
-	struct dmm_err err;
+	fprintf(stderr, "dmmctl: usage: dmmctl %s%s%s%s%s\n", c->object,
+		c->verb ? " " : "", c->verb ? c->verb : "", *c->args ? " " : "", c->args);
+	return EXIT_USAGE;
+}
 
+static int run(const struct command *c, int argc, char **argv,
+	       const struct dmm_ctl *ctl)
+{
+	struct json_object *params, *result;
+	struct dmm_err err;
+	int ret;
+
+	if (c->special) {
+		ret = c->special(ctl, argc, argv);
+		return ret == DMM_MISUSE ? misuse(c) : ret;
+	}
+	params = json_object_new_object();
 	if (!c->params(argc, argv, params)) {
 		json_object_put(params);
-		fprintf(stderr, "dmmctl: usage: dmmctl %s%s%s%s%s\n", c->object,
-			c->verb ? " " : "", c->verb ? c->verb : "", *c->args ? " " : "",
-			c->args);
-		return EXIT_USAGE;
+		return misuse(c);
 	}
-	if (dmm_client_call(socket, c->method, params, &result, &err)) {
+	if (dmm_client_call(ctl->socket, c->method, params, &result, &err)) {
 		fprintf(stderr, "dmmctl: %s\n", err.msg);
 		return EXIT_FAILURE;
 	}
-	if (json)
+	if (ctl->json)
 		puts(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PRETTY |
 						    JSON_C_TO_STRING_NOSLASHESCAPE));
 	else
@@ -243,8 +299,8 @@ int main(int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },
 		{}
 	};
-	const char *socket = DMM_RUNTIME_DIR "/" DMM_SOCKET_NAME;
-	bool json = false, want_help = false;
+	struct dmm_ctl ctl = { .socket = DMM_RUNTIME_DIR "/" DMM_SOCKET_NAME };
+	bool want_help = false;
 	const struct command *c;
 	int opt;
 
@@ -252,10 +308,10 @@ int main(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, ":js:hV", options, NULL)) != -1) {
 		switch (opt) {
 		case 'j':
-			json = true;
+			ctl.json = true;
 			break;
 		case 's':
-			socket = optarg;
+			ctl.socket = optarg;
 			break;
 		case 'h':
 			want_help = true;
@@ -270,6 +326,7 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
+	ctl.dashes = optind > 1 && !strcmp(argv[optind - 1], "--");
 	argc -= optind;
 	argv += optind;
 	if (want_help || (argc && !strcmp(argv[0], "help"))) {
@@ -282,5 +339,5 @@ int main(int argc, char **argv)
 	scols_init_debug(0);
 	argc -= c->verb ? 2 : 1;
 	argv += c->verb ? 2 : 1;
-	return run(c, argc, argv, socket, json);
+	return run(c, argc, argv, &ctl);
 }

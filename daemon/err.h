@@ -9,6 +9,7 @@
 struct dmm_err {
 	int code;		/* -errno, 0 while there is none */
 	char msg[512];		/* one line, printable */
+	char where[64];		/* the part of the input, "rules/2/match/dport", or "" */
 };
 
 /*
@@ -18,6 +19,10 @@ struct dmm_err {
  */
 int dmm_err_set(struct dmm_err *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* The part that @err is about lies in @outer: "dport" becomes "OUTER/dport". */
+void dmm_err_within(struct dmm_err *err, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Make @s, of others, one printable line. */
 void dmm_err_clean(char *s);

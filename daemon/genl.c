@@ -123,7 +123,7 @@ static void add_fallbacks(struct json_object *o, struct nlattr *nest)
 static void add_endpoint(struct json_object *o, const char *key, struct nlattr *family,
 			 struct nlattr *addr, struct nlattr *port)
 {
-	char text[INET6_ADDRSTRLEN], both[INET6_ADDRSTRLEN + 16];
+	char text[INET6_ADDRSTRLEN], both[INET6_ADDRSTRLEN + 16], number[8] = "*";
 	int af = family ? nla_get_u16(family) : AF_UNSPEC;
 
 	if (!addr || !port ||
@@ -131,8 +131,10 @@ static void add_endpoint(struct json_object *o, const char *key, struct nlattr *
 	      (af == AF_INET6 && nla_len(addr) == 16)))
 		return;
 	inet_ntop(af, nla_data(addr), text, sizeof(text));
-	snprintf(both, sizeof(both), af == AF_INET6 ? "[%s]:%u" : "%s:%u", text,
-		 ntohs(nla_get_u16(port)));
+	/* As ss writes it: a listener has no peer. */
+	if (nla_get_u16(port))
+		snprintf(number, sizeof(number), "%u", ntohs(nla_get_u16(port)));
+	snprintf(both, sizeof(both), af == AF_INET6 ? "[%s]:%s" : "%s:%s", text, number);
 	add_str(o, key, both);
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "monitor.h"
 #include "rule.h"
 #include "stack.h"
 #include "telemetry.h"
@@ -161,17 +162,31 @@ static void options_parse(struct dmm_daemon *d, int argc, char **argv)
 	}
 }
 
-/* The directory, and the lock in it that keeps a second daemon out. */
+/* A directory for root and the group. */
+static int dir_get(const struct dmm_daemon *d, const char *path, mode_t mode,
+		   struct dmm_err *err)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return dmm_err_set(err, -errno, "cannot make %s: %m", path);
+	if (chown(path, 0, d->gid) < 0 || chmod(path, mode) < 0)
+		return dmm_err_set(err, -errno, "cannot set the mode of %s: %m", path);
+	return 0;
+}
+
+/* The directories, and the lock that keeps a second daemon out. */
 static int runtime_dir_get(struct dmm_daemon *d, struct dmm_err *err)
 {
 	char path[PATH_MAX];
-	int fd;
+	int fd, ret;
 
-	if (mkdir(d->runtime_dir, 0750) < 0 && errno != EEXIST)
-		return dmm_err_set(err, -errno, "cannot make %s: %m", d->runtime_dir);
-	if (chown(d->runtime_dir, 0, d->gid) < 0 || chmod(d->runtime_dir, 0750) < 0)
-		return dmm_err_set(err, -errno, "cannot set the mode of %s: %m",
-				   d->runtime_dir);
+	ret = dir_get(d, d->runtime_dir, 0750, err);
+	if (ret)
+		return ret;
+	/* What workers make in it is the group's. */
+	snprintf(path, sizeof(path), "%s/" DMM_CLIENT_DIR, d->runtime_dir);
+	ret = dir_get(d, path, 02750, err);
+	if (ret)
+		return ret;
 	snprintf(path, sizeof(path), "%s/lock", d->runtime_dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -257,24 +272,16 @@ static int daemon_start(struct dmm_daemon *d, struct dmm_err *err)
 /* Forget everything and disturb nothing. */
 static void daemon_stop(struct dmm_daemon *d)
 {
-	struct dmm_attachment *a;
-	struct dmm_rule_entry *r;
 	struct dmm_stack *s;
 
 	if (d->rpc)
 		dmm_rpc_flush(d->rpc);
+	dmm_monitor_stop(d);
 	dmm_rpc_free(d->rpc);
 	while ((s = TAILQ_FIRST(&d->stacks)))
 		dmm_stack_free(s);
-	while ((r = TAILQ_FIRST(&d->rules))) {
-		TAILQ_REMOVE(&d->rules, r, entry);
-		dmm_rule_free(r);
-	}
-	while ((a = TAILQ_FIRST(&d->attachments))) {
-		TAILQ_REMOVE(&d->attachments, a, entry);
-		dmm_cgroup_release(&a->cg);
-		free(a);
-	}
+	dmm_rules_free(&d->rules);
+	dmm_attachments_free(&d->attachments);
 	sd_event_source_disable_unref(d->module_watch);
 	sd_event_source_disable_unref(d->module_timer);
 	dmm_policy_close(d->policy);

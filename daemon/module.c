@@ -30,6 +30,11 @@ static void device_prepare(struct dmm_daemon *d)
 		dmm_log("cannot set the mode of %s: %s", DEVICE, strerror(errno));
 }
 
+bool dmm_module_device(void)
+{
+	return !access(DEVICE, F_OK);
+}
+
 void dmm_module_check(struct dmm_daemon *d)
 {
 	struct dmm_err err;
@@ -55,7 +60,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *data)
 
 	dmm_module_check(d);
 	if (++d->module_tries == TRIES ||
-	    (dmm_policy_has_kfunc(d->policy) && !access(DEVICE, F_OK)))
+	    (dmm_policy_has_kfunc(d->policy) && dmm_module_device()))
 		return 0;
 	sd_event_source_set_time_relative(s, RETRY_US);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

@@ -69,12 +69,12 @@ int dmm_parse_name(const char *what, const char *s, struct dmm_err *err)
 				   "%s \"%.16s...\" has %zu characters: expected 1..%d",
 				   what, s, len, DMM_NAME_MAX - 1);
 	if (strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-		      "0123456789._-") != len)
+		      "0123456789_-") != len)
 		return dmm_err_set(err, -EINVAL,
-				   "%s \"%s\": expected only letters, digits and . _ -",
+				   "%s \"%s\": expected only letters, digits, _ and -",
 				   what, s);
-	/* Names become file names. */
-	if (*s == '.' || *s == '-')
+	/* Names become file names and arguments. */
+	if (*s == '-')
 		return dmm_err_set(err, -EINVAL,
 				   "%s \"%s\": must begin with a letter, a digit or _",
 				   what, s);
@@ -138,35 +138,58 @@ bad:
 			   what, s);
 }
 
-int dmm_parse_prefix4(const char *what, const char *s, __u32 *addr, __u32 *mask,
-		      struct dmm_err *err)
+/* @addr and all-ones of @len bits, by 32-bit words in network order. */
+static void mask_make(__u32 *mask, __u32 len)
+{
+	__u32 i, bits;
+
+	for (i = 0; i < 4; i++) {
+		bits = len > 32 ? 32 : len;
+		mask[i] = htonl(bits ? ~0U << (32 - bits) : 0);
+		len -= bits;
+	}
+}
+
+int dmm_parse_prefix(const char *what, const char *s, struct dmm_prefix *out,
+		     struct dmm_err *err)
 {
 	const char *slash = strchr(s, '/'), *end;
-	char host[64], shown[INET_ADDRSTRLEN];
-	struct in_addr in, masked;
-	__u32 len = 32;
+	char host[64], shown[INET6_ADDRSTRLEN];
+	struct in6_addr mapped;
+	__u32 max, masked[4];
+	int i;
 
+	memset(out, 0, sizeof(*out));
 	snprintf(host, sizeof(host), "%.*s", slash ? (int)(slash - s) : 63, s);
-	if (strchr(host, ':'))
-		return dmm_err_set(err, -EAFNOSUPPORT, "%s " SHOWN
-				   ": IPv6 is not supported yet; expected an IPv4 prefix such as 10.0.0.0/8",
-				   what, s);
-	if (inet_pton(AF_INET, host, &in) != 1)
+	out->family = strchr(host, ':') ? AF_INET6 : AF_INET;
+	max = out->family == AF_INET6 ? 128 : 32;
+	if (inet_pton(out->family, host, out->addr) != 1)
 		return dmm_err_set(err, -EINVAL, "%s " SHOWN
-				   ": expected an IPv4 prefix such as 10.0.0.0/8",
+				   ": expected a prefix such as 10.0.0.0/8 or 2001:db8::/32",
 				   what, s);
-	if (slash && (number(slash + 1, &end, &len) || *end || len > 32))
+	out->len = max;
+	if (slash && (number(slash + 1, &end, &out->len) || *end || out->len > max))
 		return dmm_err_set(err, -EINVAL, "%s " SHOWN
-				   ": the length of an IPv4 prefix is 0..32", what, s);
+				   ": the length of an IPv%d prefix is 0..%u", what, s,
+				   max == 32 ? 4 : 6, max);
+	memcpy(&mapped, out->addr, sizeof(mapped));
+	if (max == 128 && out->len >= 96 && IN6_IS_ADDR_V4MAPPED(&mapped))
+		return dmm_err_set(err, -EINVAL, "%s " SHOWN
+				   ": such sockets are matched as IPv4; the prefix is %s/%u",
+				   what, s, inet_ntop(AF_INET, &out->addr[3], shown,
+						      sizeof(shown)), out->len - 96);
 
-	*mask = htonl(len ? ~0U << (32 - len) : 0);
-	masked.s_addr = in.s_addr & *mask;
-	if (masked.s_addr != in.s_addr)
+	mask_make(out->mask, out->len);
+	for (i = 0; i < 4; i++)
+		masked[i] = out->addr[i] & out->mask[i];
+	inet_ntop(out->family, masked, shown, sizeof(shown));
+	if (memcmp(masked, out->addr, sizeof(masked)))
 		return dmm_err_set(err, -EINVAL, "%s " SHOWN
 				   ": bits are set beyond the length; the prefix is %s/%u",
-				   what, s,
-				   inet_ntop(AF_INET, &masked, shown, sizeof(shown)),
-				   len);
-	*addr = in.s_addr;
+				   what, s, shown, out->len);
+	if (out->len == max)
+		snprintf(out->text, sizeof(out->text), "%s", shown);
+	else
+		snprintf(out->text, sizeof(out->text), "%s/%u", shown, out->len);
 	return 0;
 }

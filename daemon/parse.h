@@ -26,7 +26,7 @@ struct dmm_param {
 int dmm_parse_params(struct json_object *params, const char *what,
 		     const struct dmm_param *table, size_t n, struct dmm_err *err);
 
-/* A name: 1..DMM_NAME_MAX-1 characters of [A-Za-z0-9._-], not starting with '.'. */
+/* A name: 1..DMM_NAME_MAX-1 characters of [A-Za-z0-9_-]. */
 int dmm_parse_name(const char *what, const char *s, struct dmm_err *err);
 
 /* A decimal number in @min..@max. */
@@ -37,8 +37,20 @@ int dmm_parse_u32(const char *what, const char *s, __u32 min, __u32 max,
 int dmm_parse_ports(const char *what, const char *s, __u16 *min, __u16 *max,
 		    struct dmm_err *err);
 
-/* "10.0.0.0/8" or "10.1.2.3"; network order, masked. */
-int dmm_parse_prefix4(const char *what, const char *s, __u32 *addr, __u32 *mask,
-		      struct dmm_err *err);
+/*
+ * A prefix: @addr and @mask in network order, masked, IPv4 in the first word;
+ * @text as it is shown, without the length when that is an address's.
+ */
+struct dmm_prefix {
+	__u16 family;
+	__u32 addr[4];
+	__u32 mask[4];
+	__u32 len;
+	char text[64];
+};
+
+/* "10.0.0.0/8", "10.1.2.3", "2001:db8::/32"; a v4-mapped one is refused. */
+int dmm_parse_prefix(const char *what, const char *s, struct dmm_prefix *out,
+		     struct dmm_err *err);
 
 #endif

@@ -18,7 +18,24 @@
 #include "bpf/dmm_policy.skel.h"
 #include "policy.h"
 
-#define LINK_SUFFIX "-connect4"
+/* The programs by name, which is also what they attach to and are pinned as. */
+static const struct hook {
+	const char *name;
+	enum dmm_policy_part part;
+} hooks[] = {
+	{ "connect4",	DMM_POLICY_RULES },
+	{ "connect6",	DMM_POLICY_RULES },
+	{ "bind4",	DMM_POLICY_RULES },
+	{ "bind6",	DMM_POLICY_RULES },
+	{ "setsockopt",	DMM_POLICY_SHIM },
+	{ "getsockopt",	DMM_POLICY_SHIM },
+};
+
+#define NHOOKS (sizeof(hooks) / sizeof(hooks[0]))
+
+static const char * const maps[] = { "rules", "rule_stats", "socks" };
+
+#define NMAPS (sizeof(maps) / sizeof(maps[0]))
 
 struct dmm_policy {
 	struct dmm_policy_bpf *skel;
@@ -36,12 +53,19 @@ static const char *pin_path(const struct dmm_policy *p, char *buf,
 	return buf;
 }
 
-static const char *link_path(const struct dmm_policy *p, char *buf, __u64 id)
+static const char *link_path(const struct dmm_policy *p, char *buf,
+			     const struct hook *h, __u64 id)
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "%llu" LINK_SUFFIX, (unsigned long long)id);
+	snprintf(name, sizeof(name), "%llu-%s", (unsigned long long)id, h->name);
 	return pin_path(p, buf, "link", name);
+}
+
+static struct bpf_program *hook_prog(const struct dmm_policy_bpf *skel,
+				     const struct hook *h)
+{
+	return bpf_object__find_program_by_name(skel->obj, h->name);
 }
 
 static bool is_bpffs(const char *path)
@@ -113,36 +137,40 @@ static int skel_load(const struct dmm_policy *p, bool has_kfunc,
 {
 	char path[PATH_MAX];
 	struct dmm_policy_bpf *skel;
-	int ret;
+	struct bpf_map *map;
+	int ret = 0;
+	size_t i;
 
 	skel = dmm_policy_bpf__open();
 	if (!skel)
 		return dmm_err_set(err, -errno, "cannot open the BPF object: %m");
 	skel->rodata->have_kfunc = has_kfunc;
-	ret = bpf_map__set_pin_path(skel->maps.rules,
-				    pin_path(p, path, "map", "rules"));
-	if (!ret)
-		ret = bpf_map__set_pin_path(skel->maps.rule_stats,
-					    pin_path(p, path, "map", "rule_stats"));
+	for (i = 0; i < NMAPS && !ret; i++) {
+		map = bpf_object__find_map_by_name(skel->obj, maps[i]);
+		ret = bpf_map__set_pin_path(map, pin_path(p, path, "map", maps[i]));
+	}
 	if (!ret)
 		ret = dmm_policy_bpf__load(skel);
 	if (ret) {
 		dmm_policy_bpf__destroy(skel);
 		return dmm_err_set(err, ret,
-				   "cannot load the policy programs with the maps of %s: %s",
-				   p->dir, strerror(-ret));
+				   "cannot load the policy programs with the maps of %s: %s%s",
+				   p->dir, strerror(-ret), ret == -EINVAL || ret == -EEXIST ?
+				   " (if another version made them, remove that directory)" : "");
 	}
 	*out = skel;
 	return 0;
 }
 
 /* Replace a pin without a moment in which there is none. */
-static int prog_pin(const struct dmm_policy *p, int prog, struct dmm_err *err)
+static int prog_pin(const struct dmm_policy *p, const struct hook *h, int prog,
+		    struct dmm_err *err)
 {
-	char path[PATH_MAX], tmp[PATH_MAX];
+	char path[PATH_MAX], tmp[PATH_MAX], name[32];
 
-	pin_path(p, path, "prog", "connect4");
-	pin_path(p, tmp, "prog", "connect4_new");
+	snprintf(name, sizeof(name), "%s_new", h->name);
+	pin_path(p, path, "prog", h->name);
+	pin_path(p, tmp, "prog", name);
 	unlink(tmp);
 	if (bpf_obj_pin(prog, tmp) < 0 || rename(tmp, path) < 0) {
 		int ret = -errno;
@@ -153,31 +181,38 @@ static int prog_pin(const struct dmm_policy *p, int prog, struct dmm_err *err)
 	return 0;
 }
 
-static int links_update(struct dmm_policy *p, int prog, struct dmm_err *err)
+static int link_update(const char *path, int prog, struct dmm_err *err)
+{
+	int fd, ret = 0;
+
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return dmm_err_set(err, -errno, "cannot open %s: %m", path);
+	if (bpf_link_update(fd, prog, NULL) < 0) {
+		if (errno == ENOLINK)	/* the cgroup was removed */
+			unlink(path);
+		else
+			ret = dmm_err_set(err, -errno, "cannot update %s: %m", path);
+	}
+	close(fd);
+	return ret;
+}
+
+/* Turn all links of @h to @prog. */
+static int links_update(struct dmm_policy *p, const struct hook *h, int prog,
+			struct dmm_err *err)
 {
 	char path[PATH_MAX];
-	int i, n, fd, ret = 0;
+	int i, n, ret = 0;
 	__u64 *ids;
 
-	n = dmm_policy_links(p, &ids);
+	n = dmm_policy_links(p, h->part, &ids);
 	if (n < 0)
 		return dmm_err_set(err, n, "cannot list the links of %s: %s", p->dir,
 				   strerror(-n));
-	for (i = 0; i < n && !ret; i++) {
-		fd = bpf_obj_get(link_path(p, path, ids[i]));
-		if (fd < 0) {
-			ret = dmm_err_set(err, -errno, "cannot open %s: %m", path);
-			break;
-		}
-		if (bpf_link_update(fd, prog, NULL) < 0) {
-			if (errno == ENOLINK)	/* the cgroup was removed */
-				unlink(path);
-			else
-				ret = dmm_err_set(err, -errno, "cannot update %s: %m",
-						  path);
-		}
-		close(fd);
-	}
+	for (i = 0; i < n && !ret; i++)
+		if (!access(link_path(p, path, h, ids[i]), F_OK))
+			ret = link_update(path, prog, err);
 	free(ids);
 	return ret;
 }
@@ -187,6 +222,7 @@ int dmm_policy_reload(struct dmm_policy *p, struct dmm_err *err)
 	struct dmm_policy_bpf *skel;
 	bool has_kfunc;
 	int ret, prog;
+	size_t i;
 
 	/* Asked first: should the module come in between, we load once more. */
 	has_kfunc = kfunc_exists();
@@ -201,10 +237,12 @@ int dmm_policy_reload(struct dmm_policy *p, struct dmm_err *err)
 	}
 	if (ret)
 		return ret;
-	prog = bpf_program__fd(skel->progs.connect4);
-	ret = prog_pin(p, prog, err);
-	if (!ret)
-		ret = links_update(p, prog, err);
+	for (i = 0; i < NHOOKS && !ret; i++) {
+		prog = bpf_program__fd(hook_prog(skel, &hooks[i]));
+		ret = prog_pin(p, &hooks[i], prog, err);
+		if (!ret)
+			ret = links_update(p, &hooks[i], prog, err);
+	}
 	if (ret) {
 		dmm_policy_bpf__destroy(skel);
 		return ret;
@@ -252,22 +290,24 @@ void dmm_policy_close(struct dmm_policy *p)
 
 void dmm_policy_remove(struct dmm_policy *p)
 {
-	static const char * const pins[][2] = {
-		{ "prog", "connect4" }, { "map", "rules" }, { "map", "rule_stats" },
-	};
 	static const char * const subs[] = { "stack", "link", "map", "prog", "" };
 	char path[PATH_MAX];
+	enum dmm_policy_part part;
 	__u64 *ids;
 	size_t i;
-	int n;
+	int n, k;
 
-	n = dmm_policy_links(p, &ids);
-	for (i = 0; (int)i < n; i++)
-		dmm_policy_detach(p, ids[i]);
-	if (n >= 0)
-		free(ids);
-	for (i = 0; i < sizeof(pins) / sizeof(pins[0]); i++)
-		unlink(pin_path(p, path, pins[i][0], pins[i][1]));
+	for (part = 0; part < DMM_POLICY_PARTS; part++) {
+		n = dmm_policy_links(p, part, &ids);
+		for (k = 0; k < n; k++)
+			dmm_policy_detach(p, part, ids[k]);
+		if (n >= 0)
+			free(ids);
+	}
+	for (i = 0; i < NHOOKS; i++)
+		unlink(pin_path(p, path, "prog", hooks[i].name));
+	for (i = 0; i < NMAPS; i++)
+		unlink(pin_path(p, path, "map", maps[i]));
 	for (i = 0; i < sizeof(subs) / sizeof(subs[0]); i++)
 		rmdir(pin_path(p, path, subs[i], ""));
 }
@@ -343,6 +383,8 @@ int dmm_policy_stats_get(struct dmm_policy *p, __u32 rule,
 	for (cpu = 0; cpu < ncpus; cpu++) {
 		sum->hits += v[cpu].hits;
 		sum->adopted += v[cpu].adopted;
+		sum->shim += v[cpu].shim;
+		sum->rejected += v[cpu].rejected;
 		for (i = 0; i < DMM_FALLBACK_SLOTS; i++)
 			sum->fallback[i] += v[cpu].fallback[i];
 	}
@@ -367,17 +409,19 @@ void dmm_policy_stats_prune(struct dmm_policy *p,
 	}
 }
 
-int dmm_policy_attach(struct dmm_policy *p, int cgroup_fd, __u64 id,
-		      struct dmm_err *err)
+static int hook_attach(struct dmm_policy *p, const struct hook *h, int cgroup_fd,
+		       __u64 id, struct dmm_err *err)
 {
 	char path[PATH_MAX];
 	struct bpf_link *link;
 	int ret;
 
-	link_path(p, path, id);
-	link = bpf_program__attach_cgroup(p->skel->progs.connect4, cgroup_fd);
+	if (!access(link_path(p, path, h, id), F_OK))
+		return 0;
+	link = bpf_program__attach_cgroup(hook_prog(p->skel, h), cgroup_fd);
 	if (!link)
-		return dmm_err_set(err, -errno, "cannot attach to the cgroup: %m");
+		return dmm_err_set(err, -errno, "cannot attach %s to the cgroup: %m",
+				   h->name);
 	ret = bpf_link__pin(link, path);
 	if (ret)
 		dmm_err_set(err, ret, "cannot pin %s: %s", path, strerror(-ret));
@@ -385,13 +429,13 @@ int dmm_policy_attach(struct dmm_policy *p, int cgroup_fd, __u64 id,
 	return ret;
 }
 
-int dmm_policy_detach(struct dmm_policy *p, __u64 id)
+static int hook_detach(struct dmm_policy *p, const struct hook *h, __u64 id)
 {
 	char path[PATH_MAX];
 	int fd;
 
 	/* Unpinning alone would detach some time later. */
-	fd = bpf_obj_get(link_path(p, path, id));
+	fd = bpf_obj_get(link_path(p, path, h, id));
 	if (fd >= 0) {
 		bpf_link_detach(fd);
 		close(fd);
@@ -399,29 +443,76 @@ int dmm_policy_detach(struct dmm_policy *p, __u64 id)
 	return unlink(path) < 0 ? -errno : 0;
 }
 
-bool dmm_policy_attached(struct dmm_policy *p, __u64 id)
+int dmm_policy_attach(struct dmm_policy *p, enum dmm_policy_part part, int cgroup_fd,
+		      __u64 id, struct dmm_err *err)
 {
-	char path[PATH_MAX];
+	int ret = 0;
+	size_t i;
 
-	return !access(link_path(p, path, id), F_OK);
+	for (i = 0; i < NHOOKS && !ret; i++)
+		if (hooks[i].part == part)
+			ret = hook_attach(p, &hooks[i], cgroup_fd, id, err);
+	if (ret)
+		dmm_policy_detach(p, part, id);
+	return ret;
 }
 
-int dmm_policy_links(struct dmm_policy *p, __u64 **out)
+int dmm_policy_detach(struct dmm_policy *p, enum dmm_policy_part part, __u64 id)
 {
-	char path[PATH_MAX], *end;
+	int ret = -ENOENT;
+	size_t i;
+
+	for (i = 0; i < NHOOKS; i++)
+		if (hooks[i].part == part && !hook_detach(p, &hooks[i], id))
+			ret = 0;
+	return ret;
+}
+
+bool dmm_policy_attached(struct dmm_policy *p, enum dmm_policy_part part, __u64 id)
+{
+	char path[PATH_MAX];
+	size_t i;
+
+	for (i = 0; i < NHOOKS; i++)
+		if (hooks[i].part == part &&
+		    access(link_path(p, path, &hooks[i], id), F_OK))
+			return false;
+	return true;
+}
+
+/* Is @name ID-HOOK with a hook of @part? */
+static bool link_name(const char *name, enum dmm_policy_part part, __u64 *id)
+{
+	char *end;
+	size_t i;
+
+	if (*name < '0' || *name > '9')
+		return false;
+	*id = strtoull(name, &end, 10);
+	for (i = 0; i < NHOOKS; i++)
+		if (hooks[i].part == part && *end == '-' &&
+		    !strcmp(end + 1, hooks[i].name))
+			return true;
+	return false;
+}
+
+int dmm_policy_links(struct dmm_policy *p, enum dmm_policy_part part, __u64 **out)
+{
+	char path[PATH_MAX];
 	__u64 *ids = NULL, *more, id;
 	struct dirent *e;
-	int n = 0;
+	int n = 0, i;
 	DIR *d;
 
 	d = opendir(pin_path(p, path, "link", ""));
 	if (!d)
 		return -errno;
 	while ((e = readdir(d))) {
-		if (*e->d_name < '0' || *e->d_name > '9')
+		if (!link_name(e->d_name, part, &id))
 			continue;
-		id = strtoull(e->d_name, &end, 10);
-		if (strcmp(end, LINK_SUFFIX))
+		for (i = 0; i < n && ids[i] != id; i++)
+			;
+		if (i < n)
 			continue;
 		more = realloc(ids, (n + 1) * sizeof(*ids));
 		if (!more) {

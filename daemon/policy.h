@@ -16,6 +16,13 @@
 
 struct dmm_policy;
 
+/* Programs that are attached together. */
+enum dmm_policy_part {
+	DMM_POLICY_RULES,	/* connect() and bind(): the decision */
+	DMM_POLICY_SHIM,	/* SOL_DMM; costs each get- and setsockopt() a little */
+	DMM_POLICY_PARTS
+};
+
 /*
  * Load the programs, pin them below @dir (on a bpffs; the default place is
  * mounted when it is not), and put them in the place of those that an earlier
@@ -56,12 +63,16 @@ int dmm_policy_stats_get(struct dmm_policy *p, __u32 rule,
 void dmm_policy_stats_prune(struct dmm_policy *p,
 			    bool (*keep)(__u32 rule, void *data), void *data);
 
-/* Links, one for each cgroup, by the cgroup's id. */
-int dmm_policy_attach(struct dmm_policy *p, int cgroup_fd, __u64 id,
-		      struct dmm_err *err);
-int dmm_policy_detach(struct dmm_policy *p, __u64 id);
-bool dmm_policy_attached(struct dmm_policy *p, __u64 id);
-/* The ids that have a link: an array to free(), its length is returned. */
-int dmm_policy_links(struct dmm_policy *p, __u64 **ids);
+/*
+ * Links, by the cgroup's id. To attach what is attached in part adds what is
+ * missing; on failure none of @part is left attached.
+ */
+int dmm_policy_attach(struct dmm_policy *p, enum dmm_policy_part part, int cgroup_fd,
+		      __u64 id, struct dmm_err *err);
+int dmm_policy_detach(struct dmm_policy *p, enum dmm_policy_part part, __u64 id);
+/* Are all programs of @part attached? */
+bool dmm_policy_attached(struct dmm_policy *p, enum dmm_policy_part part, __u64 id);
+/* The ids that have a link of @part: an array to free(), its length is returned. */
+int dmm_policy_links(struct dmm_policy *p, enum dmm_policy_part part, __u64 **ids);
 
 #endif

@@ -165,8 +165,6 @@ static char *match_text(struct json_object *row)
 	json_object_object_foreach(m, key, val)
 		fprintf(f, "%s%s %s", ftell(f) ? " " : "", key,
 			json_object_get_string(val));
-	if (!ftell(f))
-		fputs("proto tcp", f);
 	if (truth(row, "cgroup_gone"))
 		fputs(" (cgroup is gone)", f);
 	return text_close(&t);
@@ -176,10 +174,48 @@ void dmm_print_rules(struct json_object *r)
 {
 	static const struct column cols[] = {
 		NUM("ID", "id"),	TEXT("MATCH", match_text),
-		COL("STACK", "stack"),		NUM("HITS", "hits"),
+		COL("STACK", "stack"),	COL("FALLBACK", "fallback"),
+		NUM("HITS", "hits"),
 	};
 
 	table_print(r, cols, N(cols));
+}
+
+/* Why the rule of @row does not take the socket, or that it does. */
+static char *verdict_text(struct json_object *row)
+{
+	struct text t;
+	FILE *f = text_open(&t);
+
+	if (truth(row, "takes"))
+		fputs("takes it", f);
+	else if (truth(row, "given"))
+		fprintf(f, "no: another %s", str(row, "differs"));
+	else
+		fprintf(f, "no: it asks for %s, which was not said", str(row, "differs"));
+	return text_close(&t);
+}
+
+void dmm_print_explain(struct json_object *r)
+{
+	static const struct column cols[] = {
+		NUM("RULE", "id"),	TEXT("MATCH", match_text),
+		TEXT("VERDICT", verdict_text),
+	};
+
+	if (json_object_array_length(member(r, "tried"))) {
+		table_print(member(r, "tried"), cols, N(cols));
+		putchar('\n');
+	}
+	if (!truth(r, "covered"))
+		printf("stack kernel: the cgroup is not under DMM, so no rule is asked\n");
+	else if (!member(r, "rule"))
+		printf("stack kernel: no rule takes it\n");
+	else if (member(r, "state"))
+		printf("stack %s, which is %s: rule %s, fallback %s\n", str(r, "stack"),
+		       str(r, "state"), str(r, "rule"), str(r, "fallback"));
+	else
+		printf("stack kernel: rule %s\n", str(r, "rule"));
 }
 
 static char *wishes_text(struct json_object *row)
@@ -294,12 +330,16 @@ void dmm_print_stats(struct json_object *r)
 		COL("TOTAL", "name"),
 		NUM("HITS", "hits"),
 		NUM("ADOPTED", "adopted"),
+		NUM("SHIM", "shim"),
+		NUM("REJECTED", "rejected"),
 		TEXT("FALLBACKS", fallbacks_text),
 	};
 	static const struct column rules[] = {
 		NUM("RULE", "id"),	COL("STACK", "stack"),
 		NUM("HITS", "hits"),
 		NUM("ADOPTED", "adopted"),
+		NUM("SHIM", "shim"),
+		NUM("REJECTED", "rejected"),
 		TEXT("FALLBACKS", fallbacks_text),
 	};
 	static const struct column stacks[] = {

@@ -12,6 +12,7 @@ void dmm_print_stacks(struct json_object *result);
 void dmm_print_stack(struct json_object *result);
 void dmm_print_rule_added(struct json_object *result);
 void dmm_print_rules(struct json_object *result);
+void dmm_print_explain(struct json_object *result);
 void dmm_print_cgroups(struct json_object *result);
 void dmm_print_socks(struct json_object *result);
 void dmm_print_stats(struct json_object *result);

@@ -25,6 +25,7 @@ struct client {
 	sd_event_source *io, *stall, *more;
 	LIST_HEAD(, dmm_rpc_call) calls;	/* not answered yet */
 	unsigned int pending;
+	bool subscribed;			/* to notifications */
 	bool closing;				/* once all is sent */
 	bool dispatching;			/* frames of ours are on the stack */
 	bool dead;				/* free when they have returned */
@@ -199,15 +200,27 @@ static struct json_object *message(struct json_object *id)
 	return msg;
 }
 
-static struct json_object *error_message(struct json_object *id, int code,
-					 const char *text)
+/* @where may be NULL. */
+static struct json_object *error_message_at(struct json_object *id, int code,
+					    const char *text, const char *where)
 {
-	struct json_object *msg = message(id), *e = json_object_new_object();
+	struct json_object *msg = message(id), *e = json_object_new_object(), *data;
 
 	json_object_object_add(e, "code", json_object_new_int(code));
 	json_object_object_add(e, "message", json_object_new_string(text));
+	if (where && *where) {
+		data = json_object_new_object();
+		json_object_object_add(data, "where", json_object_new_string(where));
+		json_object_object_add(e, "data", data);
+	}
 	json_object_object_add(msg, "error", e);
 	return msg;
+}
+
+static struct json_object *error_message(struct json_object *id, int code,
+					 const char *text)
+{
+	return error_message_at(id, code, text, NULL);
 }
 
 static void call_done(struct dmm_rpc_call *call, struct json_object *msg)
@@ -240,9 +253,9 @@ void dmm_rpc_reply(struct dmm_rpc_call *call, struct json_object *result)
 
 void dmm_rpc_fail(struct dmm_rpc_call *call, const struct dmm_err *err)
 {
-	call_done(call, error_message(call->id, err->code == -EINVAL ?
-				      DMM_RPC_E_PARAMS : DMM_RPC_E_FAILED,
-				      err->msg));
+	call_done(call, error_message_at(call->id, err->code == -EINVAL ?
+					 DMM_RPC_E_PARAMS : DMM_RPC_E_FAILED,
+					 err->msg, err->where));
 }
 
 /* Answer with an error, and hear no more. */
@@ -349,7 +362,7 @@ static void client_input(struct client *c)
 		memmove(c->in, c->in + off, c->in_len);
 	}
 	if (!c->dead && !c->closing && c->in_len == sizeof(c->in))
-		client_reject(c, DMM_RPC_E_REQUEST, "request longer than 65536 bytes");
+		client_reject(c, DMM_RPC_E_REQUEST, "request longer than 262144 bytes");
 }
 
 static int on_client(sd_event_source *s, int fd, uint32_t revents, void *data)
@@ -523,6 +536,38 @@ err_close:
 err_free:
 	free(rpc);
 	return ret;
+}
+
+void dmm_rpc_subscribe(struct dmm_rpc_call *call)
+{
+	if (call->client)
+		call->client->subscribed = true;
+}
+
+unsigned int dmm_rpc_subscribers(const struct dmm_rpc *rpc)
+{
+	const struct client *c;
+	unsigned int n = 0;
+
+	LIST_FOREACH(c, &rpc->clients, entry)
+		n += c->subscribed && !c->dead;
+	return n;
+}
+
+void dmm_rpc_notify(struct dmm_rpc *rpc, const char *method, struct json_object *params)
+{
+	struct json_object *msg = json_object_new_object();
+	struct client *c, *next;
+
+	json_object_object_add(msg, "jsonrpc", json_object_new_string("2.0"));
+	json_object_object_add(msg, "method", json_object_new_string(method));
+	json_object_object_add(msg, "params", params);
+	for (c = LIST_FIRST(&rpc->clients); c; c = next) {
+		next = LIST_NEXT(c, entry);
+		if (c->subscribed && !c->dead)
+			client_send(c, json_object_get(msg));	/* may free it */
+	}
+	json_object_put(msg);
 }
 
 void dmm_rpc_flush(struct dmm_rpc *rpc)

@@ -22,7 +22,7 @@
 #include "err.h"
 
 #define DMM_RPC_CLIENTS_MAX	64
-#define DMM_RPC_REQUEST_MAX	(64 << 10)
+#define DMM_RPC_REQUEST_MAX	(256 << 10)	/* a configuration of many rules */
 #define DMM_RPC_REPLY_MAX	(16 << 20)
 #define DMM_RPC_PENDING_MAX	16
 #define DMM_RPC_STALL_SECS	30
@@ -61,6 +61,16 @@ void dmm_rpc_free(struct dmm_rpc *rpc);
 /* Answer and forget @call. @result is consumed; NULL means an empty object. */
 void dmm_rpc_reply(struct dmm_rpc_call *call, struct json_object *result);
 void dmm_rpc_fail(struct dmm_rpc_call *call, const struct dmm_err *err);
+
+/*
+ * Let the client of @call, which is to be answered as any other, hear of what
+ * dmm_rpc_notify() says from then on.
+ */
+void dmm_rpc_subscribe(struct dmm_rpc_call *call);
+unsigned int dmm_rpc_subscribers(const struct dmm_rpc *rpc);
+
+/* Send a notification to the subscribers. @params is consumed. */
+void dmm_rpc_notify(struct dmm_rpc *rpc, const char *method, struct json_object *params);
 
 /* Send what is queued to each client, waiting a little for slow ones. */
 void dmm_rpc_flush(struct dmm_rpc *rpc);

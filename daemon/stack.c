@@ -9,8 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "monitor.h"
 #include "parse.h"
 #include "stack.h"
+#include "version.h"
 
 #define BACKOFF_MIN_US	(100 * 1000ULL)
 #define BACKOFF_MAX_US	(30 * 1000000ULL)
@@ -50,6 +52,12 @@ const char *dmm_stack_state_name(const struct dmm_stack *s)
 	return names[s->state];
 }
 
+static void set_state(struct dmm_stack *s, enum dmm_stack_state state)
+{
+	s->state = state;
+	dmm_monitor_stack(s, dmm_stack_state_name(s));
+}
+
 void dmm_stack_free(struct dmm_stack *s)
 {
 	TAILQ_REMOVE(&s->d->stacks, s, entry);
@@ -79,6 +87,12 @@ static void unlink_all(const char *dir)
 	rmdir(dir);
 }
 
+/* Where clients in user space, the shim's, find the worker: by the stack's id. */
+static void client_socket_path(const struct dmm_stack *s, char *buf)
+{
+	snprintf(buf, PATH_MAX, "%s/" DMM_CLIENT_DIR "/%u.sock", s->d->runtime_dir, s->id);
+}
+
 void dmm_stack_clean(struct dmm_stack *s)
 {
 	char dir[PATH_MAX], path[PATH_MAX + 8];
@@ -94,6 +108,8 @@ void dmm_stack_clean(struct dmm_stack *s)
 	unlink_all(dir);
 	snprintf(dir, sizeof(dir), "%s/dmm-%s", s->d->telemetry_dir, s->name);
 	unlink_all(dir);
+	client_socket_path(s, path);
+	unlink(path);
 }
 
 /* The lowest id that no stack has. */
@@ -241,10 +257,14 @@ static void save(struct dmm_daemon *d)
 
 static void answer(struct dmm_stack *s, const char *error)
 {
+	void (*done)(struct dmm_stack *s, const char *error, void *data) = s->done;
 	struct dmm_rpc_call *call = s->call;
 	struct json_object *result;
 	struct dmm_err err;
 
+	s->done = NULL;
+	if (done)
+		done(s, error, s->done_data);
 	s->call = NULL;
 	if (!call)
 		return;
@@ -281,6 +301,9 @@ static void failed(struct dmm_stack *s, enum dmm_stack_state state, const char *
 		struct dmm_daemon *d = s->d;
 
 		answer(s, reason);
+		if (reason != s->reason)
+			snprintf(s->reason, sizeof(s->reason), "%s", reason);
+		dmm_monitor_stack(s, "gone");
 		dmm_stack_clean(s);
 		dmm_stack_free(s);
 		save(d);
@@ -289,9 +312,9 @@ static void failed(struct dmm_stack *s, enum dmm_stack_state state, const char *
 	if (s->up_since_us && now_us(s->d) - s->up_since_us >= GOOD_US)
 		s->backoff_us = BACKOFF_MIN_US;
 	s->up_since_us = 0;
-	s->state = state;
 	if (reason != s->reason)
 		snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	set_state(s, state);
 	dmm_log("stack %s: %s; next start in %.1f s", s->name, s->reason,
 		s->backoff_us / 1e6);
 	sd_event_add_time_relative(s->d->event, &s->timer, CLOCK_MONOTONIC,
@@ -306,23 +329,27 @@ static void failed(struct dmm_stack *s, enum dmm_stack_state state, const char *
 void dmm_stack_start(struct dmm_stack *s)
 {
 	struct dmm_daemon *d = s->d;
-	char id[16], netns[PATH_MAX];
+	char id[16], netns[PATH_MAX], clients[PATH_MAX];
 	const char *argv[20] = {
 		d->worker, "--name", s->name, "--id", id, "--type", s->type,
-		"--dev", s->dev, "--plugin-dir", d->libdir,
+		"--dev", s->dev, "--plugin-dir", d->libdir, "--client-socket", clients,
 	};
 	struct dmm_err err;
-	int n = 11;
+	int n = 13;
 
 	dmm_module_check(d);
 	s->timer = sd_event_source_disable_unref(s->timer);
-	s->state = DMM_STACK_STARTING;
 	*s->reason = 0;
+	set_state(s, DMM_STACK_STARTING);
 	if (dmm_netdev_find(s->netns, s->dev, &s->netdev, &err)) {
 		failed(s, DMM_STACK_DOWN, err.msg);
 		return;
 	}
 	snprintf(id, sizeof(id), "%u", s->id);
+	client_socket_path(s, clients);
+	s->no_module = !dmm_module_device();
+	if (s->no_module)
+		argv[n++] = "--no-module";
 	if (s->netns) {
 		dmm_netdev_path(netns, sizeof(netns), s->netns);
 		argv[n++] = "--netns";
@@ -351,7 +378,7 @@ static void on_worker_ready(void *data, const char *error)
 	}
 	if (s->state != DMM_STACK_STARTING)
 		return;
-	s->state = DMM_STACK_UP;
+	set_state(s, DMM_STACK_UP);
 	s->up_since_us = now_us(s->d);
 	if (!s->committed) {
 		s->committed = true;
@@ -379,6 +406,7 @@ static void stopped(struct dmm_stack *s)
 	} else if (s->deleting) {
 		dmm_stack_clean(s);
 		answer(s, NULL);
+		dmm_monitor_stack(s, "gone");
 		dmm_stack_free(s);
 		save(d);
 	} else {
@@ -411,8 +439,8 @@ void dmm_stack_stop(struct dmm_stack *s)
 	s->timer = sd_event_source_disable_unref(s->timer);
 	dmm_telemetry_cancel(s->probe);
 	s->probe = NULL;
-	s->state = DMM_STACK_STOPPING;
 	*s->reason = 0;
+	set_state(s, DMM_STACK_STOPPING);
 	if (s->worker)
 		dmm_worker_stop(s->worker);
 	else
@@ -428,7 +456,7 @@ static void on_probe(void *data, int error, pid_t pid, struct json_object *info)
 	if (!error && pid == dmm_worker_pid(s->worker) &&
 	    json_object_object_get_ex(info, "name", &name) &&
 	    !strcmp(json_object_get_string(name), s->name)) {
-		s->state = DMM_STACK_UP;
+		set_state(s, DMM_STACK_UP);
 		s->up_since_us = now_us(s->d);
 		dmm_log("stack %s: taken over, pid %d", s->name, pid);
 		return;
@@ -456,7 +484,7 @@ void dmm_stack_resume(struct dmm_stack *s)
 		dmm_worker_kill(s->worker);
 		return;
 	}
-	s->state = DMM_STACK_STARTING;
+	set_state(s, DMM_STACK_STARTING);
 	ret = dmm_telemetry_ask(&s->probe, d->event, d->telemetry_dir, s->name,
 				"/dmm/info", PROBE_US, on_probe, s);
 	if (ret) {

@@ -38,6 +38,7 @@ struct dmm_stack {
 
 	bool committed;			/* it was up once, so it stays configured */
 	bool deleting;			/* once its worker has stopped */
+	bool no_module;			/* the worker came up before the module did */
 	enum dmm_stack_state state;
 	char reason[512];		/* why it is not up, or "" */
 	struct dmm_netdev netdev;		/* as last seen */
@@ -49,6 +50,10 @@ struct dmm_stack {
 	uint64_t up_since_us, backoff_us;
 	unsigned int restarts;
 	struct dmm_rpc_call *call;	/* add, restart or del, waiting */
+	/* instead of a call: told once, as a call would be answered */
+	void (*done)(struct dmm_stack *s, const char *error, void *data);
+	void *done_data;
+	const void *plan;		/* the change of configuration that made it */
 };
 
 struct dmm_stack *dmm_stack_find(struct dmm_daemon *d, const char *name);

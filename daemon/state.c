@@ -15,7 +15,7 @@
 #include "rule.h"
 #include "stack.h"
 
-#define STATE_VERSION 1
+#define STATE_VERSION 2
 
 static void state_path(const struct dmm_daemon *d, char *buf, const char *suffix)
 {
@@ -51,6 +51,7 @@ static struct json_object *stack_json(const struct dmm_stack *s)
 	add_str(o, "netns", s->netns);
 	add_str(o, "route", s->route_own ? "own" : NULL);
 	json_object_object_add(o, "committed", json_object_new_boolean(s->committed));
+	json_object_object_add(o, "no_module", json_object_new_boolean(s->no_module));
 	if (s->worker) {
 		add_u64(o, "pid", dmm_worker_pid(s->worker));
 		add_u64(o, "start", dmm_worker_start(s->worker));
@@ -66,8 +67,9 @@ static struct json_object *rule_json(const struct dmm_rule_entry *r)
 	add_str(o, "stack", r->stack);
 	if (r->cg.path)
 		add_cgroup(o, &r->cg);
-	add_str(o, "dst", r->dst);
-	add_str(o, "dport", r->dport);
+	if (dmm_rule_rejects(r))
+		add_str(o, "fallback", "reject");
+	json_object_object_add(o, "match", json_object_get(r->match));
 	return o;
 }
 
@@ -161,22 +163,46 @@ static int load_cgroup(struct json_object *o, struct dmm_cgroup *cg)
 	return cg->path ? 0 : -ENOMEM;
 }
 
+/* Its cgroup is taken by id, so that is left out of the words. */
+static int load_match(struct json_object *o, struct dmm_match_spec *spec,
+		      struct dmm_err *err)
+{
+	struct dmm_param table[DMM_MATCH_PARAMS];
+	struct json_object *m;
+	int ret;
+
+	dmm_match_params(spec, table);
+	if (!json_object_object_get_ex(o, "match", &m))
+		return dmm_err_set(err, -EINVAL, "a rule without a match");
+	ret = dmm_parse_params(m, "match", table, DMM_MATCH_PARAMS, err);
+	if (spec->cgroup)
+		/* A rule of nothing else must stay one. */
+		spec->proto = "tcp";
+	spec->cgroup = NULL;
+	return ret;
+}
+
 static int load_rule(struct dmm_daemon *d, struct json_object *o, struct dmm_err *err)
 {
 	struct dmm_rule_spec spec = {
-		.dst = get_str(o, "dst"),
-		.dport = get_str(o, "dport"),
-		.proto = "tcp",
 		.stack = get_str(o, "stack"),
+		.fallback = get_str(o, "fallback"),
 	};
 	struct dmm_rule_entry *r;
+	struct json_object *m;
 	int ret;
 
 	if (!spec.stack)
 		return dmm_err_set(err, -EINVAL, "a rule without a stack");
-	ret = dmm_rule_new(d, &spec, &r, err);
+	ret = load_match(o, &spec.match, err);
+	if (!ret)
+		ret = dmm_rule_new(d, &spec, false, &r, err);
 	if (ret)
 		return ret;
+	/* The words as they were. */
+	json_object_object_get_ex(o, "match", &m);
+	json_object_put(r->match);
+	r->match = json_object_get(m);
 	r->bpf.id = get_u64(o, "id");
 	if (get_str(o, "cgroup")) {
 		if (load_cgroup(o, &r->cg)) {
@@ -221,6 +247,8 @@ static int load_stack(struct dmm_daemon *d, struct json_object *o, struct dmm_er
 	if (ret)
 		return ret;
 	s->committed = json_object_object_get_ex(o, "committed", &v) &&
+		       json_object_get_boolean(v);
+	s->no_module = json_object_object_get_ex(o, "no_module", &v) &&
 		       json_object_get_boolean(v);
 	s->old_pid = get_u64(o, "pid");
 	s->old_start = get_u64(o, "start");

@@ -61,8 +61,8 @@ static void ask(struct collection *c, struct dmm_stack *s, struct json_object *o
 	c->waiting++;
 }
 
-static struct json_object *counters_json(const struct dmm_rule_stats *st,
-					 struct json_object *o)
+struct json_object *dmm_stats_counters(const struct dmm_rule_stats *st,
+				       struct json_object *o)
 {
 	struct json_object *f = json_object_new_object();
 	char buf[32];
@@ -74,8 +74,22 @@ static struct json_object *counters_json(const struct dmm_rule_stats *st,
 					       json_object_new_uint64(st->fallback[i]));
 	json_object_object_add(o, "hits", json_object_new_uint64(st->hits));
 	json_object_object_add(o, "adopted", json_object_new_uint64(st->adopted));
+	json_object_object_add(o, "shim", json_object_new_uint64(st->shim));
+	json_object_object_add(o, "rejected", json_object_new_uint64(st->rejected));
 	json_object_object_add(o, "fallbacks", f);
 	return o;
+}
+
+static void add_up(struct dmm_rule_stats *sum, const struct dmm_rule_stats *one)
+{
+	int i;
+
+	sum->hits += one->hits;
+	sum->adopted += one->adopted;
+	sum->shim += one->shim;
+	sum->rejected += one->rejected;
+	for (i = 0; i < DMM_FALLBACK_SLOTS; i++)
+		sum->fallback[i] += one->fallback[i];
 }
 
 static void add_rules(struct dmm_daemon *d, struct json_object *result)
@@ -83,21 +97,17 @@ static void add_rules(struct dmm_daemon *d, struct json_object *result)
 	struct json_object *a = json_object_new_array(), *o;
 	struct dmm_rule_stats one, sum = {};
 	struct dmm_rule_entry *r;
-	int i;
 
 	TAILQ_FOREACH(r, &d->rules, entry) {
 		o = json_object_new_object();
 		json_object_object_add(o, "id", json_object_new_int64(r->bpf.id));
 		json_object_object_add(o, "stack", json_object_new_string(r->stack));
 		dmm_policy_stats_get(d->policy, r->bpf.id, &one);
-		json_object_array_add(a, counters_json(&one, o));
-		sum.hits += one.hits;
-		sum.adopted += one.adopted;
-		for (i = 0; i < DMM_FALLBACK_SLOTS; i++)
-			sum.fallback[i] += one.fallback[i];
+		json_object_array_add(a, dmm_stats_counters(&one, o));
+		add_up(&sum, &one);
 	}
 	json_object_object_add(result, "policy",
-			       counters_json(&sum, json_object_new_object()));
+			       dmm_stats_counters(&sum, json_object_new_object()));
 	json_object_object_add(result, "rules", a);
 }
 

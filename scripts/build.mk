@@ -10,6 +10,8 @@
 #
 # A program finds its own ../lib/dmm from where it lies, here and installed.
 
+VERSION	:= 0.1.0
+
 TOP	:= $(abspath $(dir $(lastword $(MAKEFILE_LIST)))/..)
 OUT	?= $(TOP)/build
 CACHE	?= /var/cache/dmm
@@ -36,7 +38,7 @@ WARN	:= -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes \
 	   -Wpointer-arith -Wshadow -Wno-unused-parameter
 CFLAGS	?= -O2 -g
 CFLAGS_ALL = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE \
-	   -I$(TOP)/kmod/uapi -I$(TOP)/userlib/include -I$(TOP)/bpf -I$(OUT) \
+	   -DDMM_VERSION='"$(VERSION)"' -I$(TOP)/kmod/uapi -I$(TOP)/userlib/include -I$(TOP)/bpf -I$(OUT) \
 	   -MMD -MP
 
 # $(call objs,folder,files.c): their objects below $(OUT)/obj

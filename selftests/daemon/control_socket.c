@@ -113,7 +113,7 @@ TEST_F(socket, endless_line_closes)
 	int i;
 
 	memset(block, 'x', sizeof(block));
-	for (i = 0; i < 9; i++)
+	for (i = 0; i < 33; i++)		/* 256 KiB and one more */
 		if (send(self->fd, block, sizeof(block), MSG_NOSIGNAL) < 0)
 			break;
 	EXPECT_EQ(-32600, code_of(self->fd));

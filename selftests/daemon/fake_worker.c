@@ -8,6 +8,7 @@
  *	odd*	says something else
  *	dead*	exits with 3, having said nothing
  *	crash*	says ready, then aborts after 100 ms
+ *	slow*	says ready after a second
  *	mute*	has no telemetry
  *	garbage* answers telemetry with what is not JSON
  *	stuck*	accepts telemetry and never answers
@@ -44,6 +45,8 @@ static void options(int argc, char **argv)
 		{ "netns", required_argument, NULL, 'N' },
 		{ "route", required_argument, NULL, 'r' },
 		{ "plugin-dir", required_argument, NULL, 'p' },
+		{ "client-socket", required_argument, NULL, 'c' },
+		{ "no-module", no_argument, NULL, 'm' },
 		{ "ready-fd", required_argument, NULL, 'R' },
 		{}
 	};
@@ -56,7 +59,7 @@ static void options(int argc, char **argv)
 		case 't': type = optarg; break;
 		case 'd': dev = optarg; break;
 		case 'R': ready_fd = atoi(optarg); break;
-		case 'N': case 'r': case 'p': break;
+		case 'N': case 'r': case 'p': case 'c': case 'm': break;
 		default: exit(9);
 		}
 	}
@@ -134,6 +137,8 @@ int main(int argc, char **argv)
 	}
 	if (!is("mute"))
 		p.fd = telemetry_listen();
+	if (is("slow"))
+		usleep(1000 * 1000);
 	say("ready\n");
 	if (is("crash")) {
 		usleep(100 * 1000);

@@ -163,20 +163,35 @@ int cgroup_enter(const char *path)
 	return ret;
 }
 
+socklen_t address(struct sockaddr_storage *ss, const char *addr, int port)
+{
+	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+	struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+
+	memset(ss, 0, sizeof(*ss));
+	if (strchr(addr, ':')) {
+		sin6->sin6_family = AF_INET6;
+		sin6->sin6_port = htons(port);
+		return inet_pton(AF_INET6, addr, &sin6->sin6_addr) == 1 ?
+		       sizeof(*sin6) : 0;
+	}
+	sin->sin_family = AF_INET;
+	sin->sin_port = htons(port);
+	return inet_pton(AF_INET, addr, &sin->sin_addr) == 1 ? sizeof(*sin) : 0;
+}
+
 bool try_connect(const char *addr, int port)
 {
-	struct sockaddr_in sin = {
-		.sin_family = AF_INET,
-		.sin_port = htons(port),
-	};
+	struct sockaddr_storage ss;
+	socklen_t len = address(&ss, addr, port);
 	int fd;
 
-	if (inet_pton(AF_INET, addr, &sin.sin_addr) != 1)
+	if (!len)
 		return false;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
-	connect(fd, (struct sockaddr *)&sin, sizeof(sin));
+	connect(fd, (struct sockaddr *)&ss, len);
 	close(fd);
 	return true;
 }

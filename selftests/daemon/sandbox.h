@@ -8,6 +8,7 @@
 #define DMM_TEST_SANDBOX_H
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 struct sandbox {
 	char dir[64];		/* removed with all that is in it */
@@ -25,6 +26,9 @@ int sandbox_cgroup(const struct sandbox *sb, const char *sub, char *path);
 
 /* Move this process. */
 int cgroup_enter(const char *path);
+
+/* Fill @ss from text, IPv4 or IPv6; its length, 0 when it is not an address. */
+socklen_t address(struct sockaddr_storage *ss, const char *addr, int port);
 
 /* A TCP connection attempt that need not succeed; true when it was tried. */
 bool try_connect(const char *addr, int port);

@@ -17,124 +17,11 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
-#include "cgroup.h"
-#include "policy.h"
-#include "sandbox.h"
-
-#define STACK 7
+#include "fixture.h"
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
-
-FIXTURE(policy)
-{
-	struct sandbox sb;
-	struct dmm_policy *p;
-	struct dmm_ruleset set;		/* built up, then installed */
-	char bpf_dir[96];
-	struct dmm_cgroup cg;
-};
-
-FIXTURE_SETUP(policy)
-{
-	struct dmm_err err = {};
-	int fd;
-
-	ASSERT_EQ(0, sandbox_enter(&self->sb));
-	snprintf(self->bpf_dir, sizeof(self->bpf_dir), "%s/dmm", self->sb.bpf);
-	ASSERT_EQ(0, dmm_policy_open(&self->p, self->bpf_dir, &err)) TH_LOG("%s", err.msg);
-	ASSERT_EQ(0, dmm_cgroup_resolve(self->sb.cgroup, &self->cg, &fd, &err)) {
-		TH_LOG("%s", err.msg);
-	}
-	ASSERT_EQ(0, dmm_policy_attach(self->p, fd, self->cg.id, &err)) {
-		TH_LOG("%s", err.msg);
-	}
-	close(fd);
-	ASSERT_EQ(0, cgroup_enter(self->sb.cgroup));
-}
-
-FIXTURE_TEARDOWN(policy)
-{
-	if (self->p) {
-		dmm_policy_remove(self->p);
-		dmm_policy_close(self->p);
-	}
-	EXPECT_NE(0, access(self->bpf_dir, F_OK));
-	dmm_cgroup_release(&self->cg);
-	sandbox_leave(&self->sb);
-}
-
-/* Rules, each with an id of its own. */
-static struct dmm_rule *rule(struct dmm_ruleset *set, __u32 id, __u32 stack)
-{
-	struct dmm_rule *r = &set->rules[set->count++];
-
-	memset(r, 0, sizeof(*r));
-	r->id = id;
-	r->stack = stack;
-	return r;
-}
-
-static struct dmm_rule *with_dst(struct dmm_rule *r, const char *addr, int len)
-{
-	r->match |= DMM_MATCH_DST;
-	r->dst_family = AF_INET;
-	r->dst_mask[0] = len ? htonl(~0U << (32 - len)) : 0;
-	inet_pton(AF_INET, addr, &r->dst[0]);
-	return r;
-}
-
-static struct dmm_rule *with_dport(struct dmm_rule *r, int min, int max)
-{
-	r->match |= DMM_MATCH_DPORT;
-	r->dport_min = min;
-	r->dport_max = max;
-	return r;
-}
-
-static struct dmm_rule *with_cgroup(struct dmm_rule *r, const struct dmm_cgroup *cg)
-{
-	r->match |= DMM_MATCH_CGROUP;
-	r->cgroup_id = cg->id;
-	r->cgroup_level = cg->level;
-	return r;
-}
-
-static __u64 hits(struct dmm_policy *p, __u32 id)
-{
-	struct dmm_rule_stats st;
-
-	return dmm_policy_stats_get(p, id, &st) ? ~0ULL : st.hits;
-}
-
-/* Make counters for the rules, and put the set in force. */
-#define INSTALL(set) do {						\
-	struct dmm_err __err = {};					\
-	__u32 __i;							\
-									\
-	for (__i = 0; __i < (set)->count; __i++)			\
-		dmm_policy_stats_add(self->p, (set)->rules[__i].id, NULL); \
-	ASSERT_EQ(0, dmm_policy_install(self->p, set, &__err))		\
-		TH_LOG("%s", __err.msg);				\
-} while (0)
-
-/* One connect() adds one hit to rule @id, none to the others; 0 is "no rule". */
-#define EXPECT_RULE(want, addr, port) do {				\
-	__u64 __before[16];						\
-	__u32 __i, __n = self->set.count;				\
-									\
-	ASSERT_LE(__n, 16);						\
-	for (__i = 0; __i < __n; __i++)					\
-		__before[__i] = hits(self->p, self->set.rules[__i].id);	\
-	EXPECT_TRUE(try_connect(addr, port));				\
-	for (__i = 0; __i < __n; __i++) {				\
-		__u32 __id = self->set.rules[__i].id;			\
-									\
-		EXPECT_EQ(__before[__i] + (__id == (want)), hits(self->p, __id)) \
-			TH_LOG("%s:%d, rule %u", addr, port, __id);	\
-	}								\
-} while (0)
 
 TEST_F(policy, no_rules)
 {
@@ -345,7 +232,7 @@ TEST_F(policy, native_connect_works_under_it)
 	ASSERT_EQ(0, getsockname(lfd, (struct sockaddr *)&sin, &len));
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	EXPECT_EQ(0, connect(fd, (struct sockaddr *)&sin, sizeof(sin)));
-	EXPECT_EQ(1, hits(self->p, 1));
+	EXPECT_EQ(2, hits(self->p, 1));	/* bind() and connect() */
 	close(fd);
 	close(lfd);
 }
@@ -427,7 +314,7 @@ TEST_F(policy, reload_is_seamless)
 	seen = hits(self->p, 1);
 	EXPECT_LT(0, seen);
 	EXPECT_EQ(atomic_load(&s.tried), seen);
-	EXPECT_EQ(1, dmm_policy_links(self->p, &ids));
+	EXPECT_EQ(1, dmm_policy_links(self->p, DMM_POLICY_RULES, &ids));
 	EXPECT_EQ(self->cg.id, ids[0]);
 	free(ids);
 }
@@ -437,9 +324,9 @@ TEST_F(policy, detach_is_immediate)
 	rule(&self->set, 1, STACK);
 	INSTALL(&self->set);
 	EXPECT_RULE(1, "127.0.0.1", 1);
-	EXPECT_TRUE(dmm_policy_attached(self->p, self->cg.id));
-	EXPECT_EQ(0, dmm_policy_detach(self->p, self->cg.id));
-	EXPECT_FALSE(dmm_policy_attached(self->p, self->cg.id));
+	EXPECT_TRUE(dmm_policy_attached(self->p, DMM_POLICY_RULES, self->cg.id));
+	EXPECT_EQ(0, dmm_policy_detach(self->p, DMM_POLICY_RULES, self->cg.id));
+	EXPECT_FALSE(dmm_policy_attached(self->p, DMM_POLICY_RULES, self->cg.id));
 	EXPECT_RULE(0, "127.0.0.1", 1);
 }
 
@@ -452,14 +339,14 @@ TEST_F(policy, links_of_removed_cgroups_are_dropped)
 
 	ASSERT_EQ(0, sandbox_cgroup(&self->sb, "sub", path));
 	ASSERT_EQ(0, dmm_cgroup_resolve(path, &sub, &fd, NULL));
-	ASSERT_EQ(0, dmm_policy_attach(self->p, fd, sub.id, NULL));
+	ASSERT_EQ(0, dmm_policy_attach(self->p, DMM_POLICY_RULES, fd, sub.id, NULL));
 	close(fd);
-	EXPECT_EQ(2, dmm_policy_links(self->p, &ids));
+	EXPECT_EQ(2, dmm_policy_links(self->p, DMM_POLICY_RULES, &ids));
 	free(ids);
 	ASSERT_EQ(0, rmdir(path));
 	/* The kernel lets go of the program when it frees the cgroup. */
 	EXPECT_TRUE(wait_for(5000, !dmm_policy_reload(self->p, NULL) &&
-			     !dmm_policy_attached(self->p, sub.id)));
+			     !dmm_policy_attached(self->p, DMM_POLICY_RULES, sub.id)));
 	EXPECT_EQ(-ENOENT, dmm_cgroup_open(&sub));
 	dmm_cgroup_release(&sub);
 }

@@ -14,10 +14,6 @@
 
 #include "private.h"
 
-#ifndef DMM_VERSION
-#define DMM_VERSION "0.1"
-#endif
-
 /* DPDK's callbacks take no argument of ours; there is one worker. */
 static struct dmm_worker *the_worker;
 
@@ -53,6 +49,15 @@ static int stats_cb(const char *cmd, const char *params, struct rte_tel_data *d)
 #undef ADD
 	the_worker->ops->stats(the_worker->stack, &ss);
 	rte_tel_data_add_dict_u64(d, "stack_conns", ss.conns);
+	rte_tel_data_add_dict_u64(d, "stack_children", ss.children);
+	rte_tel_data_add_dict_u64(d, "waiting", ss.waiting);
+	rte_tel_data_add_dict_u64(d, "offers", ss.offers);
+	rte_tel_data_add_dict_u64(d, "unclaimed", ss.unclaimed);
+	rte_tel_data_add_dict_u64(d, "backlog_drop", ss.backlog_drop);
+	rte_tel_data_add_dict_u64(d, "no_listener", ss.no_listener);
+	rte_tel_data_add_dict_u64(d, "icmp_bad", ss.icmp_bad);
+	rte_tel_data_add_dict_u64(d, "icmp_soft", ss.icmp_soft);
+	rte_tel_data_add_dict_u64(d, "icmp_mtu", ss.icmp_mtu);
 	rte_tel_data_add_dict_u64(d, "segs_in", ss.segs_in);
 	rte_tel_data_add_dict_u64(d, "segs_out", ss.segs_out);
 	rte_tel_data_add_dict_u64(d, "seg_retrans", ss.retrans);
