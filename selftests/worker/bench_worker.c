@@ -37,12 +37,12 @@ static double now(void)
 }
 
 /* The same calls on the worker and, for comparison, on the kernel's TCP. */
-static int conn_open(uint32_t daddr, int port)
+static int conn_open(const char *daddr, int port)
 {
 	struct sockaddr_in sin = {
 		.sin_family = AF_INET,
 		.sin_port = htons(port),
-		.sin_addr.s_addr = daddr,
+		.sin_addr.s_addr = inet_addr(daddr),
 	};
 	int fd, one = 1;
 
@@ -79,7 +79,7 @@ static bool conn_recv(int conn, size_t len)
 	return uc_recv(&uc, conn, buf, len) == (long)len;
 }
 
-static int bulk(const char *what, uint32_t daddr, int port, double secs)
+static int bulk(const char *what, const char *daddr, int port, double secs)
 {
 	int conn = conn_open(daddr, port);
 	double t0 = now(), t, bytes = 0;
@@ -97,7 +97,7 @@ static int bulk(const char *what, uint32_t daddr, int port, double secs)
 	return 0;
 }
 
-static int ping_pong(uint32_t daddr, double secs)
+static int ping_pong(const char *daddr, double secs)
 {
 	int conn = conn_open(daddr, PEER_ECHO);
 	double t0 = now(), t;
@@ -117,7 +117,7 @@ static int ping_pong(uint32_t daddr, double secs)
 
 int main(int argc, char **argv)
 {
-	uint32_t saddr, daddr;
+	const char *saddr, *daddr;
 	double secs;
 	pid_t peer;
 	int ret;
@@ -127,8 +127,8 @@ int main(int argc, char **argv)
 			argv[0]);
 		return 2;
 	}
-	saddr = inet_addr(argv[3]);
-	daddr = inet_addr(argv[4]);
+	saddr = argv[3];
+	daddr = argv[4];
 	secs = argc > 6 ? atof(argv[6]) : 3;
 	native = !strcmp(argv[1], "native");
 	peer = peer_start(argv[5]);

@@ -137,15 +137,17 @@ static void *job_run(void *arg)
 
 static int listen_on(int port)
 {
-	struct sockaddr_in sin = {
-		.sin_family = AF_INET,
-		.sin_port = htons(port),
+	/* both families */
+	struct sockaddr_in6 sin6 = {
+		.sin6_family = AF_INET6,
+		.sin6_port = htons(port),
 	};
 	int fd, one = 1;
 
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) || listen(fd, 1024))
+	if (bind(fd, (struct sockaddr *)&sin6, sizeof(sin6)) ||
+	    listen(fd, 1024))
 		return -1;
 	return fd;
 }

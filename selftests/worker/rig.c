@@ -22,7 +22,7 @@
 
 int rig_run(int fd, const char *fmt, ...)
 {
-	char cmd[512];
+	char cmd[1024];
 	va_list ap;
 	int status;
 	pid_t pid;
@@ -42,8 +42,7 @@ int rig_run(int fd, const char *fmt, ...)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* A new namespace, ours from now on too. */
-static int netns_new(char *path, size_t len)
+int rig_netns(char *path, size_t len)
 {
 	int fd;
 
@@ -68,20 +67,28 @@ int rig_create(struct rig *rig)
 	snprintf(rig->name, sizeof(rig->name), "test-%d", getpid());
 	snprintf(rig->sock, sizeof(rig->sock), "/tmp/dmm-test-%d", getpid());
 
-	rig->app_fd = netns_new(rig->app, sizeof(rig->app));
-	rig->web_fd = netns_new(rig->web, sizeof(rig->web));
+	rig->app_fd = rig_netns(rig->app, sizeof(rig->app));
+	rig->web_fd = rig_netns(rig->web, sizeof(rig->web));
 	if (rig->app_fd < 0 || rig->web_fd < 0)
 		return -EPERM;
 	if (rig_run(rig->app_fd,
 		    "ip link add " RIG_DEV " type veth peer name dmmt1 netns %s &&"
 		    "ip addr add " RIG_SADDR "/24 dev " RIG_DEV " &&"
+		    "ip addr add " RIG_SADDR6 "/64 dev " RIG_DEV " nodad &&"
+		    "ip addr add " RIG_SLOCAL6 "/64 dev " RIG_DEV " nodad &&"
 		    "ip link set lo up && ip link set " RIG_DEV " up &&"
 		    "ip neigh add " RIG_MUTE " lladdr 02:00:00:00:00:99 dev "
+		    RIG_DEV " nud permanent &&"
+		    "ip neigh add " RIG_MUTE6 " lladdr 02:00:00:00:00:99 dev "
 		    RIG_DEV " nud permanent", rig->web) ||
 	    rig_run(rig->web_fd,
 		    "ip addr add " RIG_DADDR "/24 dev dmmt1 &&"
+		    "ip addr add " RIG_DADDR6 "/64 dev dmmt1 nodad &&"
+		    "ip addr add " RIG_DLOCAL6 "/64 dev dmmt1 nodad &&"
 		    "ip link set lo up && ip link set dmmt1 up"))
 		return -EIO;
+	/* we are in web */
+	rig->web_ifindex = if_nametoindex("dmmt1");
 	if (setns(rig->app_fd, CLONE_NEWNET))
 		return -errno;
 	rig->ifindex = if_nametoindex(RIG_DEV);
@@ -205,4 +212,80 @@ long rig_cpu_ticks(pid_t pid)
 uint32_t rig_addr(const char *dotted)
 {
 	return inet_addr(dotted);
+}
+
+void rig_addr6(const char *text, uint32_t word[4])
+{
+	memset(word, 0, 16);
+	if (inet_pton(AF_INET6, text, word) != 1)
+		abort();
+}
+
+int rig_socket(const struct rig *rig, int fd, int family, int type, int proto)
+{
+	int sk;
+
+	if (setns(fd, CLONE_NEWNET))
+		return -errno;
+	sk = socket(family, type | SOCK_CLOEXEC, proto);
+	if (sk < 0)
+		sk = -errno;
+	if (setns(rig->app_fd, CLONE_NEWNET))
+		abort();
+	return sk;
+}
+
+socklen_t rig_sockaddr(struct sockaddr_storage *ss, const char *text,
+		       uint16_t port, int ifindex)
+{
+	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+	struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+
+	memset(ss, 0, sizeof(*ss));
+	if (inet_pton(AF_INET, text, &sin->sin_addr) == 1) {
+		sin->sin_family = AF_INET;
+		sin->sin_port = htons(port);
+		return sizeof(*sin);
+	}
+	if (inet_pton(AF_INET6, text, &sin6->sin6_addr) != 1)
+		abort();
+	sin6->sin6_family = AF_INET6;
+	sin6->sin6_port = htons(port);
+	if (IN6_IS_ADDR_LINKLOCAL(&sin6->sin6_addr))
+		sin6->sin6_scope_id = ifindex;
+	return sizeof(*sin6);
+}
+
+int rig_dial(const struct rig *rig, const char *text, uint16_t port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = rig_sockaddr(&ss, text, port, rig->web_ifindex);
+	struct timeval patience = { .tv_sec = 10 };
+	int fd, ret;
+
+	fd = rig_socket(rig, rig->web_fd, ss.ss_family, SOCK_STREAM, 0);
+	if (fd < 0)
+		return fd;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&ss, len)) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+long rig_stat_wait(const struct rig *rig, const char *counter, long value)
+{
+	long now = -1;
+	int i;
+
+	for (i = 0; i < 5000; i++) {
+		now = rig_stat(rig, counter);
+		if (now == value)
+			break;
+		usleep(1000);
+	}
+	return now;
 }

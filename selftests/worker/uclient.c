@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -10,17 +11,28 @@
 
 #define WAIT_MS		20000
 
-int uc_open(struct uclient *uc, const char *path, uint32_t saddr,
+/* The family of an address' text; its bytes to @word. */
+static int addr_parse(const char *text, uint32_t word[4])
+{
+	memset(word, 0, 16);
+	if (inet_pton(AF_INET, text, word) == 1)
+		return AF_INET;
+	return inet_pton(AF_INET6, text, word) == 1 ? AF_INET6 : -EINVAL;
+}
+
+int uc_open(struct uclient *uc, const char *path, const char *saddr,
 	    uint32_t ifindex)
 {
 	int ret;
 
 	memset(uc, 0, sizeof(*uc));
+	uc->family = addr_parse(saddr, uc->saddr);
+	if (uc->family < 0)
+		return uc->family;
 	ret = dmm_client_open(&uc->client, path);
 	if (ret)
 		return ret;
 	uc->chan = dmm_client_chan(uc->client);
-	uc->saddr = saddr;
 	uc->ifindex = ifindex;
 	uc->next_port = 20000;
 	return 0;
@@ -32,7 +44,7 @@ void uc_close(struct uclient *uc)
 	uc->client = NULL;
 }
 
-static void op_put(struct uclient *uc, const struct dmm_op *op)
+void uc_put(struct uclient *uc, const struct dmm_op *op)
 {
 	while (dmm_chan_op_put(uc->chan, op) == -ENOSPC)
 		dmm_client_submit(uc->client);
@@ -47,47 +59,62 @@ void uc_op(struct uclient *uc, uint32_t slot, uint32_t what)
 		.gen = uc->conns[slot].gen,
 	};
 
-	op_put(uc, &op);
+	uc_put(uc, &op);
 }
 
-int uc_connect_start(struct uclient *uc, uint32_t daddr, uint16_t dport,
-		     uint16_t sport)
+int uc_slot(struct uclient *uc, struct dmm_op *op)
 {
-	struct dmm_op op = { .op = DMM_OP_CONNECT };
-	struct uc_conn *c;
 	uint32_t i;
 
 	for (i = 0; i < UC_SLOTS; i++) {
-		op.slot = uc->next_slot++ % UC_SLOTS;
-		if (!uc->conns[op.slot].open)
+		op->slot = uc->next_slot++ % UC_SLOTS;
+		if (!uc->conns[op->slot].open)
 			break;
 	}
 	if (i == UC_SLOTS)
 		return -EMFILE;
-	if (!sport) {
-		sport = uc->next_port++;
+	op->gen = ++uc->next_gen;
+	uc->conns[op->slot] = (struct uc_conn) { .gen = op->gen, .open = true };
+	dmm_chan_slot_open(uc->chan, op->slot);
+	return op->slot;
+}
+
+int uc_connect_op(struct uclient *uc, struct dmm_op *op)
+{
+	int ret;
+
+	op->op = DMM_OP_CONNECT;
+	op->connect.ifindex = uc->ifindex;
+	if (!op->connect.sport) {
+		op->connect.sport = __builtin_bswap16(uc->next_port++);
 		if (uc->next_port > 60000)
 			uc->next_port = 20000;
 	}
-	c = &uc->conns[op.slot];
-	*c = (struct uc_conn) { .gen = ++uc->next_gen, .open = true };
-	op.gen = c->gen;
-	op.connect = (struct dmm_op_connect) {
-		.family = AF_INET,
-		.sport = __builtin_bswap16(sport),
-		.dport = __builtin_bswap16(dport),
-		.ifindex = uc->ifindex,
-		.saddr = { uc->saddr },
-		.daddr = { daddr },
-	};
-	dmm_chan_slot_open(uc->chan, op.slot);
-	op_put(uc, &op);
-	return op.slot;
+	ret = uc_slot(uc, op);
+	if (ret >= 0)
+		uc_put(uc, op);
+	return ret;
 }
 
-int uc_connect(struct uclient *uc, uint32_t daddr, uint16_t dport)
+int uc_connect_start(struct uclient *uc, const char *daddr, uint16_t dport,
+		     uint16_t sport)
 {
-	int slot = uc_connect_start(uc, daddr, dport, 0);
+	struct dmm_op op = {
+		.connect = {
+			.family = uc->family,
+			.sport = __builtin_bswap16(sport),
+			.dport = __builtin_bswap16(dport),
+		},
+	};
+
+	memcpy(op.connect.saddr, uc->saddr, sizeof(op.connect.saddr));
+	if (addr_parse(daddr, op.connect.daddr) != uc->family)
+		return -EINVAL;
+	return uc_connect_op(uc, &op);
+}
+
+int uc_connected(struct uclient *uc, int slot)
+{
 	struct uc_conn *c;
 	int ret;
 
@@ -105,6 +132,91 @@ int uc_connect(struct uclient *uc, uint32_t daddr, uint16_t dport)
 	return c->final == DMM_EV_ERROR ? -(int)c->error : -ECONNABORTED;
 }
 
+int uc_connect(struct uclient *uc, const char *daddr, uint16_t dport)
+{
+	return uc_connected(uc, uc_connect_start(uc, daddr, dport, 0));
+}
+
+int uc_listen(struct uclient *uc, int family, const uint32_t *addr,
+	      uint16_t port, uint32_t backlog, uint32_t flags)
+{
+	struct dmm_op op = {
+		.op = DMM_OP_LISTEN,
+		.listen = {
+			.family = family,
+			.port = __builtin_bswap16(port),
+			.flags = flags,
+			.backlog = backlog,
+			.ifindex = uc->ifindex,
+		},
+	};
+	int ret;
+
+	if (addr)
+		memcpy(op.listen.addr, addr, family == AF_INET ? 4 : 16);
+	ret = uc_slot(uc, &op);
+	if (ret >= 0)
+		uc_put(uc, &op);
+	return ret;
+}
+
+int uc_listen_again(struct uclient *uc, int slot, uint16_t port,
+		    uint32_t backlog)
+{
+	struct dmm_op op = {
+		.op = DMM_OP_LISTEN,
+		.slot = slot,
+		.gen = uc->conns[slot].gen,
+		.listen = {
+			.family = AF_INET,
+			.port = __builtin_bswap16(port),
+			.backlog = backlog,
+			.ifindex = uc->ifindex,
+		},
+	};
+
+	uc_put(uc, &op);
+	return 0;
+}
+
+int uc_attach(struct uclient *uc, uint64_t token, uint32_t listener)
+{
+	struct dmm_op op = {
+		.op = DMM_OP_ATTACH,
+		.attach = { .token = token, .listener = listener },
+	};
+	int ret = uc_slot(uc, &op);
+
+	if (ret >= 0) {
+		uc->conns[ret].connected = true;
+		uc_put(uc, &op);
+	}
+	return ret;
+}
+
+int uc_accept(struct uclient *uc, int listener, int timeout_ms)
+{
+	struct uc_offer offer;
+	unsigned int i;
+	int ret;
+
+	for (;;) {
+		for (i = 0; i < uc->noffers; i++)
+			if (listener < 0 ||
+			    uc->offers[i].slot == (uint32_t)listener)
+				break;
+		if (i < uc->noffers)
+			break;
+		ret = uc_wait(uc, timeout_ms);
+		if (ret)
+			return ret;
+	}
+	offer = uc->offers[i];
+	memmove(&uc->offers[i], &uc->offers[i + 1],
+		(--uc->noffers - i) * sizeof(offer));
+	return uc_attach(uc, offer.in.token, offer.slot);
+}
+
 static int events_take(struct uclient *uc)
 {
 	struct dmm_event ev;
@@ -120,6 +232,12 @@ static int events_take(struct uclient *uc)
 			continue;
 		if (ev.ev == DMM_EV_CONNECTED)
 			c->connected = true;
+		else if (ev.ev == DMM_EV_INCOMING && uc->noffers < UC_OFFERS)
+			uc->offers[uc->noffers++] = (struct uc_offer) {
+				.slot = ev.slot, .in = ev.incoming,
+			};
+		else if (ev.ev == DMM_EV_FIN_ACKED)
+			c->fin_acked = true;
 		else if (ev.ev == DMM_EV_FIN)
 			c->fin = true;
 		else if (ev.ev >= DMM_EV_ERROR)

@@ -13,7 +13,8 @@
 #include <dmm/chan.h>
 #include <dmm/client.h>
 
-#define UC_SLOTS	4096
+#define UC_SLOTS	8192
+#define UC_OFFERS	8192
 
 /* @final: the DMM_EV_* that ended it, 0 while it lives */
 struct uc_conn {
@@ -21,36 +22,69 @@ struct uc_conn {
 	bool open;
 	bool connected;
 	bool fin;
+	bool fin_acked;
 	uint32_t final;
 	uint32_t error;
+};
+
+/* A connection that a peer opened, not attached yet. */
+struct uc_offer {
+	uint32_t slot;		/* the listener's */
+	struct dmm_ev_incoming in;
 };
 
 struct uclient {
 	struct dmm_client *client;
 	struct dmm_chan *chan;
-	uint32_t saddr;		/* network order */
+	int family;
+	uint32_t saddr[4];	/* network order */
 	uint32_t ifindex;
 	uint32_t next_gen;
 	uint16_t next_port;	/* host order */
 	uint32_t next_slot;
 	unsigned long events;
 	bool spin;
+	unsigned int noffers;
+	struct uc_offer offers[UC_OFFERS];
 	struct uc_conn conns[UC_SLOTS];
 };
 
-int uc_open(struct uclient *uc, const char *path, uint32_t saddr,
+/* Addresses are texts, of either family. */
+int uc_open(struct uclient *uc, const char *path, const char *saddr,
 	    uint32_t ifindex);
 void uc_close(struct uclient *uc);
+
+/* Take a slot for an op, which gets slot and generation; -EMFILE. */
+int uc_slot(struct uclient *uc, struct dmm_op *op);
+void uc_put(struct uclient *uc, const struct dmm_op *op);
 
 /* Send an op for @slot, at once. */
 void uc_op(struct uclient *uc, uint32_t slot, uint32_t op);
 
 /* Begin a connection; returns its slot. @sport 0 for the next one. */
-int uc_connect_start(struct uclient *uc, uint32_t daddr, uint16_t dport,
+int uc_connect_start(struct uclient *uc, const char *daddr, uint16_t dport,
 		     uint16_t sport);
 
+/* The same with all that the op can say; its slot and gen are filled in. */
+int uc_connect_op(struct uclient *uc, struct dmm_op *op);
+
 /* The same and wait; a refusal and the like is a negative errno. */
-int uc_connect(struct uclient *uc, uint32_t daddr, uint16_t dport);
+int uc_connect(struct uclient *uc, const char *daddr, uint16_t dport);
+
+/* Wait until a connection that was begun is open: @slot, or as uc_connect(). */
+int uc_connected(struct uclient *uc, int slot);
+
+/* Listen on @addr (4 words, NULL for any); the slot. */
+int uc_listen(struct uclient *uc, int family, const uint32_t *addr,
+	      uint16_t port, uint32_t backlog, uint32_t flags);
+int uc_listen_again(struct uclient *uc, int slot, uint16_t port,
+		    uint32_t backlog);
+
+/* Send ATTACH for a token, whatever it is; the slot. */
+int uc_attach(struct uclient *uc, uint64_t token, uint32_t listener);
+
+/* Attach the oldest offer to a listener (-1: any); the child's slot. */
+int uc_accept(struct uclient *uc, int listener, int timeout_ms);
 
 /* Take all events that are there, or wait for some: 0, -ETIMEDOUT, -EPIPE. */
 int uc_wait(struct uclient *uc, int timeout_ms);

@@ -28,8 +28,39 @@
 FIXTURE(data) {
 	struct rig rig;
 	struct uclient *uc;
-	uint32_t daddr;
+	const char *daddr;
 	char line[512];
+};
+
+/* @far: behind the peer, @net its network; @cmd: ip(8)'s option */
+FIXTURE_VARIANT(data) {
+	const char *saddr;
+	const char *daddr;
+	const char *absent;
+	const char *mute;
+	const char *far;
+	const char *net;
+	const char *cmd;
+};
+
+FIXTURE_VARIANT_ADD(data, ipv4) {
+	.saddr = RIG_SADDR,
+	.daddr = RIG_DADDR,
+	.absent = RIG_ABSENT,
+	.mute = RIG_MUTE,
+	.far = "10.88.0.1",
+	.net = "10.88.0.0/24",
+	.cmd = "ip -4",
+};
+
+FIXTURE_VARIANT_ADD(data, ipv6) {
+	.saddr = RIG_SADDR6,
+	.daddr = RIG_DADDR6,
+	.absent = RIG_ABSENT6,
+	.mute = RIG_MUTE6,
+	.far = "fd88::1",
+	.net = "fd88::/64",
+	.cmd = "ip -6",
 };
 
 FIXTURE_SETUP(data)
@@ -42,9 +73,9 @@ FIXTURE_SETUP(data)
 		TH_LOG("%s", self->line);
 	}
 	self->uc = malloc(sizeof(*self->uc));
-	ASSERT_EQ(0, uc_open(self->uc, rig->sock, rig_addr(RIG_SADDR),
+	ASSERT_EQ(0, uc_open(self->uc, rig->sock, variant->saddr,
 			     rig->ifindex));
-	self->daddr = rig_addr(RIG_DADDR);
+	self->daddr = variant->daddr;
 }
 
 FIXTURE_TEARDOWN(data)
@@ -262,7 +293,7 @@ TEST_F(data, refused)
 TEST_F(data, no_neighbour)
 {
 	EXPECT_EQ(-EHOSTUNREACH,
-		  uc_connect(self->uc, rig_addr(RIG_ABSENT), PEER_ECHO));
+		  uc_connect(self->uc, variant->absent, PEER_ECHO));
 	EXPECT_EQ(0, rig_stat(&self->rig, "stack_conns"));
 }
 
@@ -277,7 +308,7 @@ TEST_F(data, timed_out)
 	long t0 = now_ms();
 	int slot;
 
-	slot = uc_connect_start(uc, rig_addr(RIG_MUTE), PEER_ECHO, 0);
+	slot = uc_connect_start(uc, variant->mute, PEER_ECHO, 0);
 	ASSERT_LE(0, slot);
 	op.slot = slot;
 	op.gen = uc->conns[slot].gen;
@@ -413,7 +444,7 @@ TEST_F(data, abort)
 	ASSERT_LE(0, slot);
 	uc_op(uc, slot, DMM_OP_ABORT);
 	EXPECT_EQ(DMM_EV_GONE, uc_finish(uc, slot, 5000));
-	slot = uc_connect_start(uc, rig_addr(RIG_MUTE), PEER_ECHO, 0);
+	slot = uc_connect_start(uc, variant->mute, PEER_ECHO, 0);
 	ASSERT_LE(0, slot);
 	uc_op(uc, slot, DMM_OP_ABORT);
 	EXPECT_EQ(DMM_EV_GONE, uc_finish(uc, slot, 5000));
@@ -427,7 +458,7 @@ TEST_F(data, client_dies)
 	int slot, i;
 	long t0;
 
-	ASSERT_EQ(0, uc_open(other, self->rig.sock, rig_addr(RIG_SADDR),
+	ASSERT_EQ(0, uc_open(other, self->rig.sock, variant->saddr,
 			     self->rig.ifindex));
 	other->next_port = 40000;
 	slot = uc_connect(uc, self->daddr, PEER_SINK);
@@ -451,14 +482,15 @@ TEST_F(data, route_changes)
 	char buf[4];
 	int slot;
 
-	ASSERT_EQ(0, rig_run(self->rig.web_fd, "ip addr add 10.88.0.1/32 dev lo"));
-	ASSERT_EQ(0, rig_run(self->rig.app_fd,
-			     "ip route add 10.88.0.0/24 via " RIG_ABSENT));
-	slot = uc_connect_start(uc, rig_addr("10.88.0.1"), PEER_ECHO, 0);
+	ASSERT_EQ(0, rig_run(self->rig.web_fd, "%s addr add %s dev lo",
+			     variant->cmd, variant->far));
+	ASSERT_EQ(0, rig_run(self->rig.app_fd, "%s route add %s via %s",
+			     variant->cmd, variant->net, variant->absent));
+	slot = uc_connect_start(uc, variant->far, PEER_ECHO, 0);
 	ASSERT_LE(0, slot);
 	ASSERT_EQ(-ETIMEDOUT, uc_wait(uc, 200));
-	ASSERT_EQ(0, rig_run(self->rig.app_fd,
-			     "ip route replace 10.88.0.0/24 via " RIG_DADDR));
+	ASSERT_EQ(0, rig_run(self->rig.app_fd, "%s route replace %s via %s",
+			     variant->cmd, variant->net, variant->daddr));
 	while (!uc->conns[slot].connected) {
 		ASSERT_EQ(0, uc->conns[slot].final);
 		ASSERT_EQ(0, uc_wait(uc, 10000));
@@ -478,8 +510,9 @@ TEST_F_TIMEOUT(data, neighbour_changes, 60)
 	ASSERT_LE(0, slot);
 	ASSERT_EQ(0, rig_run(self->rig.web_fd,
 			     "ip link set dmmt1 address 02:00:00:00:00:77"));
-	ASSERT_EQ(0, rig_run(self->rig.app_fd, "ip neigh replace " RIG_DADDR
-			     " lladdr 02:00:00:00:00:77 dev " RIG_DEV));
+	ASSERT_EQ(0, rig_run(self->rig.app_fd, "ip neigh replace %s "
+			     "lladdr 02:00:00:00:00:77 dev " RIG_DEV,
+			     self->daddr));
 	ASSERT_EQ(0, uc_send(uc, slot, "ping", 4));
 	ASSERT_EQ(4, uc_recv(uc, slot, buf, 4));
 }
@@ -487,17 +520,14 @@ TEST_F_TIMEOUT(data, neighbour_changes, 60)
 /* Native traffic of the same device, of the same ports, stays the kernel's. */
 TEST_F(data, others_pass)
 {
-	struct sockaddr_in sin = {
-		.sin_family = AF_INET,
-		.sin_port = htons(PEER_ECHO),
-		.sin_addr.s_addr = self->daddr,
-	};
+	struct sockaddr_storage ss;
+	socklen_t len = rig_sockaddr(&ss, self->daddr, PEER_ECHO, 0);
 	long before = rig_stat(&self->rig, "rx_frames");
 	char buf[4];
 	int fd;
 
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	ASSERT_EQ(0, connect(fd, (struct sockaddr *)&sin, sizeof(sin)));
+	fd = socket(ss.ss_family, SOCK_STREAM, 0);
+	ASSERT_EQ(0, connect(fd, (struct sockaddr *)&ss, len));
 	ASSERT_EQ(4, send(fd, "ping", 4, 0));
 	ASSERT_EQ(4, recv(fd, buf, 4, MSG_WAITALL));
 	close(fd);
@@ -540,7 +570,7 @@ TEST_F_TIMEOUT(data, worker_killed, 60)
 				      sizeof(self->line), NULL)) {
 		TH_LOG("%s", self->line);
 	}
-	ASSERT_EQ(0, uc_open(uc, self->rig.sock, rig_addr(RIG_SADDR),
+	ASSERT_EQ(0, uc_open(uc, self->rig.sock, variant->saddr,
 			     self->rig.ifindex));
 	uc->next_port = 50000;
 	slot = uc_connect(uc, self->daddr, PEER_SINK);

@@ -4,6 +4,8 @@
  * worker and its other clients go on.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +129,40 @@ static struct dmm_op op_connect(const struct rig *rig, uint32_t slot,
 	};
 }
 
+static struct dmm_op op_listen(const struct rig *rig, uint32_t slot)
+{
+	return (struct dmm_op) {
+		.op = DMM_OP_LISTEN,
+		.slot = slot,
+		.gen = 1,
+		.listen = {
+			.family = AF_INET,
+			.port = __builtin_bswap16(8080),
+			.backlog = 8,
+			.ifindex = rig->ifindex,
+		},
+	};
+}
+
+static struct dmm_op op_attach(uint32_t slot, uint64_t token, uint32_t listener)
+{
+	return (struct dmm_op) {
+		.op = DMM_OP_ATTACH,
+		.slot = slot,
+		.gen = 1,
+		.attach = { .token = token, .listener = listener },
+	};
+}
+
+/* Close without a word to the other end. */
+static void vanish(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, SOL_TCP, TCP_REPAIR, &on, sizeof(on));
+	close(fd);
+}
+
 FIXTURE_SETUP(hostile)
 {
 	struct rig *rig = &self->rig;
@@ -137,7 +173,7 @@ FIXTURE_SETUP(hostile)
 		TH_LOG("%s", self->line);
 	}
 	self->good = malloc(sizeof(*self->good));
-	ASSERT_EQ(0, uc_open(self->good, rig->sock, rig_addr(RIG_SADDR),
+	ASSERT_EQ(0, uc_open(self->good, rig->sock, RIG_SADDR,
 			     rig->ifindex));
 	ASSERT_EQ(0, raw_open(&self->raw, rig->sock));
 }
@@ -149,7 +185,7 @@ FIXTURE_TEARDOWN(hostile)
 	int slot;
 
 	EXPECT_EQ(0, waitpid(self->rig.worker, NULL, WNOHANG));
-	slot = uc_connect(self->good, rig_addr(RIG_DADDR), PEER_ECHO);
+	slot = uc_connect(self->good, RIG_DADDR, PEER_ECHO);
 	EXPECT_LE(0, slot);
 	if (slot >= 0) {
 		EXPECT_EQ(0, uc_send(self->good, slot, "ping", 4));
@@ -190,14 +226,33 @@ TEST_F(hostile, bad_ops)
 	BAD(op.slot = ~0U);
 	BAD(op.gen = 0);
 	BAD(op.flags = 1);
-	BAD(op.connect.family = 10);
+	BAD(op.connect.family = AF_INET6; memset(op.connect.saddr, 0, 16));
+	BAD(op.connect.family = AF_INET6; memset(op.connect.daddr, 0, 16));
+	BAD(op.connect.saddr[1] = 1);
+	BAD(op.connect.daddr[3] = 1);
 	BAD(op.connect.family = 0xffff);
 	BAD(op.connect.sport = 0);
 	BAD(op.connect.dport = 0);
 	BAD(op.connect.saddr[0] = 0);
 	BAD(op.connect.daddr[0] = 0);
 	BAD(op.connect.ifindex++);
+	good = op_listen(&self->rig, 1);
+	BAD(op.gen = 0);
+	BAD(op.slot = raw->hdr->nslots);
+	BAD(op.flags = 1);
+	BAD(op.listen.family = 0);
+	BAD(op.listen.port = 0);
+	BAD(op.listen.flags = 2);
+	BAD(op.listen.ifindex = 0);
+	BAD(op.listen.addr[2] = 1);
+	BAD(op.listen.__reserved[3] = 1);
+	good = op_attach(1, 1, 0);
+	BAD(op.gen = 0);
+	BAD(op.flags = 1);
+	BAD(op.attach.listener = raw->hdr->nslots);
+	BAD(op.attach.__reserved[8] = 1);
 #undef BAD
+	good = op_connect(&self->rig, 1, PEER_ECHO);
 	ASSERT_EQ(0, raw_settle(raw));
 	EXPECT_EQ(n, rig_stat(&self->rig, "bad_ops"));
 	EXPECT_EQ(0, rig_stat(&self->rig, "conns_total"));
@@ -219,8 +274,108 @@ TEST_F(hostile, bad_ops)
 	op.op = 0xdead;
 	raw_op(raw, &op);
 	ASSERT_EQ(0, raw_settle(raw));
-	EXPECT_EQ(n + 2, rig_stat(&self->rig, "bad_ops"));
+	op = op_listen(&self->rig, 1);
+	raw_op(raw, &op);
+	op = op_attach(1, 1, 0);
+	raw_op(raw, &op);
+	ASSERT_EQ(0, raw_settle(raw));
+	EXPECT_EQ(n + 4, rig_stat(&self->rig, "bad_ops"));
 	EXPECT_EQ(1, rig_stat(&self->rig, "conns_total"));
+	EXPECT_EQ(0, rig_stat(&self->rig, "listeners"));
+}
+
+/* A listener is told what only connections understand, and the reverse. */
+TEST_F(hostile, wrong_kind)
+{
+	static const uint32_t ops[] = {
+		DMM_OP_CONNECT, DMM_OP_OPTIONS, DMM_OP_TX, DMM_OP_ROOM,
+		DMM_OP_SHUTDOWN, DMM_OP_CLOSE, 0xdead,
+	};
+	struct dmm_op op = op_listen(&self->rig, 3);
+	struct raw *raw = &self->raw;
+	size_t i;
+
+	raw_op(raw, &op);
+	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		op = op_connect(&self->rig, 3, PEER_ECHO);
+		op.op = ops[i];
+		raw_op(raw, &op);
+	}
+	/* attached to itself, and to a slot that is no listener */
+	op = op_attach(3, 1, 3);
+	raw_op(raw, &op);
+	op = op_attach(4, 1, 5);
+	raw_op(raw, &op);
+	ASSERT_EQ(0, raw_settle(raw));
+	EXPECT_EQ((long)i + 1, rig_stat(&self->rig, "bad_ops"));
+	EXPECT_EQ(1, rig_stat(&self->rig, "bad_tokens"));
+	EXPECT_EQ(1, rig_stat(&self->rig, "listeners"));
+	/* listening twice on one slot is a new backlog; another gen is not */
+	op = op_listen(&self->rig, 3);
+	raw_op(raw, &op);
+	op.gen = 9;
+	raw_op(raw, &op);
+	ASSERT_EQ(0, raw_settle(raw));
+	EXPECT_EQ((long)i + 2, rig_stat(&self->rig, "bad_ops"));
+	EXPECT_EQ(1, rig_stat(&self->rig, "listeners"));
+}
+
+/* Another client's children are not to be had, whatever token is guessed. */
+TEST_F_TIMEOUT(hostile, stolen_token, 60)
+{
+	struct uclient *good = self->good;
+	struct raw *raw = &self->raw;
+	struct dmm_op op;
+	uint64_t token;
+	int fd, slot, i;
+	char buf[4];
+
+	slot = uc_listen(good, AF_INET, NULL, 8080, 8, 0);
+	ASSERT_EQ(1, rig_stat_wait(&self->rig, "listeners", 1));
+	fd = rig_dial(&self->rig, RIG_SADDR, 8080);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, uc_wait(good, 5000));
+	token = good->offers[0].in.token;
+	op = op_listen(&self->rig, slot);
+	raw_op(raw, &op);
+	for (i = 0; i < 200; i++) {
+		op = op_attach(10 + i, token - 100 + i, slot);
+		raw_op(raw, &op);
+	}
+	ASSERT_EQ(0, raw_settle(raw));
+	EXPECT_EQ(0, rig_stat_wait(&self->rig, "conns", 0));
+	EXPECT_EQ(1, rig_stat(&self->rig, "waiting"));
+	slot = uc_accept(good, -1, 5000);
+	ASSERT_EQ(4, send(fd, "ping", 4, 0));
+	ASSERT_EQ(4, uc_recv(good, slot, buf, 4));
+	close(fd);
+}
+
+/* A listener that never takes events: who connects waits, and is let go. */
+TEST_F_TIMEOUT(hostile, deaf_listener, 60)
+{
+	struct dmm_op op = op_listen(&self->rig, 1);
+	struct raw *raw = &self->raw;
+	int fd, i;
+
+	op.listen.backlog = 1 << 20;
+	raw_op(raw, &op);
+	ASSERT_EQ(1, rig_stat_wait(&self->rig, "listeners", 1));
+	/* more than the event ring holds */
+	for (i = 0; i < 6000; i++) {
+		fd = rig_dial(&self->rig, RIG_SADDR, 8080);
+		ASSERT_LE(0, fd);
+		if (i % 2)
+			vanish(fd);
+		else
+			close(fd);
+	}
+	EXPECT_GE((long)raw->hdr->nevents, raw->hdr->ev_prod);
+	EXPECT_LT(2000, rig_stat(&self->rig, "waiting"));
+	op.op = DMM_OP_ABORT;
+	raw_op(raw, &op);
+	EXPECT_EQ(0, rig_stat_wait(&self->rig, "waiting", 0));
+	EXPECT_EQ(0, rig_stat_wait(&self->rig, "stack_conns", 0));
 }
 
 static bool ended(struct raw *raw, const struct rig *rig)
@@ -313,6 +468,9 @@ TEST_F_TIMEOUT(hostile, scribble, 60)
 			op.flags = 0;
 		if (op.op == DMM_OP_CONNECT && rand_r(&seed) % 4) {
 			op = op_connect(&self->rig, op.slot % 16, PEER_FLOOD);
+			op.gen = rand_r(&seed) % 4;
+		} else if (op.op == DMM_OP_LISTEN && rand_r(&seed) % 4) {
+			op = op_listen(&self->rig, op.slot % 16);
 			op.gen = rand_r(&seed) % 4;
 		}
 		raw_op(raw, &op);

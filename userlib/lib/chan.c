@@ -258,6 +258,8 @@ void dmm_chan_op_done(struct dmm_chan *chan)
 
 bool dmm_chan_op_backlog(struct dmm_chan *chan)
 {
+	/* op_cons before the look at op_backlog; pairs with dmm_ops_post() of kmod */
+	full_barrier();
 	return load_relaxed(&chan->hdr->op_backlog);
 }
 

@@ -20,7 +20,7 @@
 #include "private.h"
 
 #define MODULE_SLOTS	16384
-#define CLIENT_SLOTS	4096
+#define CLIENT_SLOTS	8192
 #define CLIENTS_MAX	256
 #define BACKLOG		64
 

@@ -29,6 +29,7 @@ static void conn_pend(struct dmm_conn *conn, uint32_t what)
 static void conn_end(struct dmm_conn *conn, uint32_t event, uint32_t error)
 {
 	conn->sc = NULL;
+	conn->sl = NULL;
 	conn->final = event;
 	conn->error = error;
 	conn_pend(conn, PEND_FINAL);
@@ -76,6 +77,11 @@ static void host_fin(struct dmm_conn *conn)
 	conn_pend(conn, PEND_FIN);
 }
 
+static void host_fin_acked(struct dmm_conn *conn)
+{
+	conn_pend(conn, PEND_FIN_ACKED);
+}
+
 static void host_failed(struct dmm_conn *conn, int error)
 {
 	stat_add(&conn->ch->w->stats.conns_failed, 1);
@@ -104,6 +110,31 @@ static void host_info(struct dmm_conn *conn, const struct dmm_stack_info *info)
 	dmm_chan_slot_info(conn->ch->chan, conn - conn->ch->conns, &si);
 }
 
+/*
+ * A message at once: the plug-in keeps those that do not fit, and a listener has
+ * nothing else to tell that this could overtake.
+ */
+static bool host_incoming(struct dmm_conn *listener,
+			  const struct dmm_ev_incoming *incoming)
+{
+	struct channel *ch = listener->ch;
+	struct dmm_event event = {
+		.ev = DMM_EV_INCOMING,
+		.slot = listener - ch->conns,
+		.gen = listener->gen,
+		.incoming = *incoming,
+	};
+	int ret;
+
+	ret = dmm_chan_event_put(ch->chan, &event);
+	if (ret == -EPROTO)
+		ch->broken = true;
+	if (ret)
+		return false;
+	stat_add(&ch->w->stats.events, 1);
+	return true;
+}
+
 /* To the plug-in, the worker is an opaque struct dmm_host. */
 static struct dmm_worker *worker_of(struct dmm_host *host)
 {
@@ -118,12 +149,17 @@ static void host_output(struct dmm_host *host, struct rte_mbuf *m,
 
 static int host_flow_add(struct dmm_host *host, const struct dmm_tuple *tuple)
 {
+	if (!tuple->rport)
+		return listen_flow_add(worker_of(host), tuple);
 	return xdp_flow_add(worker_of(host), tuple);
 }
 
 static void host_flow_del(struct dmm_host *host, const struct dmm_tuple *tuple)
 {
-	xdp_flow_del(worker_of(host), tuple);
+	if (!tuple->rport)
+		listen_flow_del(worker_of(host), tuple);
+	else
+		xdp_flow_del(worker_of(host), tuple);
 }
 
 static uint32_t host_now_ms(struct dmm_host *host)
@@ -160,10 +196,12 @@ const struct dmm_host_ops worker_host_ops = {
 	.tx_acked = host_tx_acked,
 	.tx_arm = host_tx_arm,
 	.fin = host_fin,
+	.fin_acked = host_fin_acked,
 	.failed = host_failed,
 	.timewait = host_timewait,
 	.gone = host_gone,
 	.info = host_info,
+	.incoming = host_incoming,
 	.output = host_output,
 	.flow_add = host_flow_add,
 	.flow_del = host_flow_del,
@@ -176,23 +214,41 @@ const struct dmm_host_ops worker_host_ops = {
 
 /* ------------------------------------------------------------------------- */
 
+/* An address of that family, four words of which IPv4 uses the first. */
+static bool addr_ok(uint16_t family, const __be32 addr[4], bool any)
+{
+	if (family == AF_INET)
+		return !(addr[1] | addr[2] | addr[3]) && (any || addr[0]);
+	return family == AF_INET6 &&
+	       (any || addr[0] | addr[1] | addr[2] | addr[3]);
+}
+
 static bool connect_ok(const struct dmm_worker *w, const struct dmm_op *op)
 {
 	const struct dmm_op_connect *c = &op->connect;
 
-	return !op->flags && c->family == AF_INET && c->sport && c->dport &&
-	       c->saddr[0] && c->daddr[0] &&
+	return !op->flags && c->sport && c->dport &&
+	       addr_ok(c->family, c->saddr, false) &&
+	       addr_ok(c->family, c->daddr, false) &&
 	       c->ifindex == (uint32_t)w->ifindex;
 }
 
-static bool op_connect(struct channel *ch, const struct dmm_op *op)
+static bool listen_ok(const struct dmm_worker *w, const struct dmm_op *op)
+{
+	const struct dmm_op_listen *l = &op->listen;
+
+	return !op->flags && l->port && addr_ok(l->family, l->addr, true) &&
+	       !(l->flags & ~DMM_LISTEN_V6ONLY) &&
+	       !(l->__reserved[0] | l->__reserved[1] | l->__reserved[2] |
+		 l->__reserved[3]) &&
+	       l->ifindex == (uint32_t)w->ifindex;
+}
+
+/* Begin a slot's life. */
+static struct dmm_conn *conn_open(struct channel *ch, const struct dmm_op *op)
 {
 	struct dmm_conn *conn = &ch->conns[op->slot];
-	struct dmm_worker *w = ch->w;
-	int ret;
 
-	if (conn->live || !op->gen || !connect_ok(w, op))
-		return false;
 	dmm_chan_slot_open(ch->chan, op->slot);
 	*conn = (struct dmm_conn) {
 		.ch = ch,
@@ -201,11 +257,88 @@ static bool op_connect(struct channel *ch, const struct dmm_op *op)
 		.tx = dmm_chan_tx(ch->chan, op->slot),
 		.rx = dmm_chan_rx(ch->chan, op->slot),
 	};
-	stat_add(&w->stats.conns, 1);
-	stat_add(&w->stats.conns_total, 1);
+	return conn;
+}
+
+static void conn_count(struct dmm_conn *conn)
+{
+	stat_add(&conn->ch->w->stats.conns, 1);
+	stat_add(&conn->ch->w->stats.conns_total, 1);
+}
+
+static bool op_connect(struct channel *ch, const struct dmm_op *op)
+{
+	struct dmm_worker *w = ch->w;
+	struct dmm_conn *conn;
+	int ret;
+
+	if (ch->conns[op->slot].live || !op->gen || !connect_ok(w, op))
+		return false;
+	conn = conn_open(ch, op);
+	conn_count(conn);
 	ret = w->ops->connect(w->stack, conn, &op->connect, &conn->sc);
 	if (ret)
 		host_failed(conn, -ret);
+	return true;
+}
+
+static bool op_listen(struct channel *ch, const struct dmm_op *op)
+{
+	struct dmm_conn *conn = &ch->conns[op->slot];
+	struct dmm_worker *w = ch->w;
+	int ret;
+
+	if (!op->gen || !listen_ok(w, op) || !w->ops->listen)
+		return false;
+	if (conn->live) {
+		if (conn->gen != op->gen || !conn->sl)
+			return false;
+		w->ops->backlog(conn->sl, op->listen.backlog);
+		return true;
+	}
+	conn = conn_open(ch, op);
+	conn->listener = true;
+	stat_add(&w->stats.listeners, 1);
+	ret = w->ops->listen(w->stack, conn, &op->listen, &conn->sl);
+	if (ret)
+		conn_end(conn, DMM_EV_ERROR, -ret);
+	return true;
+}
+
+static bool op_attach(struct channel *ch, const struct dmm_op *op)
+{
+	const struct dmm_op_attach *a = &op->attach;
+	struct dmm_worker *w = ch->w;
+	struct dmm_conn *conn;
+	unsigned int i;
+	int ret;
+
+	if (ch->conns[op->slot].live || !op->gen || op->flags ||
+	    a->listener >= dmm_chan_nslots(ch->chan) || !w->ops->attach)
+		return false;
+	for (i = 0; i < sizeof(a->__reserved) / sizeof(a->__reserved[0]); i++)
+		if (a->__reserved[i])
+			return false;
+	conn = conn_open(ch, op);
+	conn_count(conn);
+	ret = w->ops->attach(w->stack, a->token, &ch->conns[a->listener], conn,
+			     &conn->sc);
+	if (ret == -EINVAL) {
+		stat_add(&w->stats.bad_tokens, 1);
+		host_gone(conn);
+	} else if (ret) {
+		host_failed(conn, -ret);
+	}
+	return true;
+}
+
+/* What a listener can be told, apart from its backlog. */
+static bool op_run_listener(struct dmm_conn *conn, const struct dmm_op *op)
+{
+	if (op->op != DMM_OP_ABORT)
+		return false;
+	conn->ch->w->ops->unlisten(conn->sl);
+	host_gone(conn);
 	return true;
 }
 
@@ -218,11 +351,17 @@ static bool op_run(struct channel *ch, const struct dmm_op *op)
 		return false;
 	if (op->op == DMM_OP_CONNECT)
 		return op_connect(ch, op);
+	if (op->op == DMM_OP_LISTEN)
+		return op_listen(ch, op);
+	if (op->op == DMM_OP_ATTACH)
+		return op_attach(ch, op);
 	conn = &ch->conns[op->slot];
 	if (!conn->live || conn->gen != op->gen) {
 		stat_add(&ch->w->stats.stale_ops, 1);
 		return true;
 	}
+	if (conn->sl)
+		return op_run_listener(conn, op);
 	if (!conn->sc)		/* has ended, and the client is being told */
 		return true;
 	switch (op->op) {
@@ -292,6 +431,15 @@ static int event_put(struct dmm_conn *conn, uint32_t ev, uint32_t error)
 	return ret;
 }
 
+/* The slot's life is over; the client may begin another. */
+static void conn_close(struct dmm_conn *conn)
+{
+	struct dmm_worker_stats *stats = &conn->ch->w->stats;
+
+	conn->live = false;
+	stat_add(conn->listener ? &stats->listeners : &stats->conns, -1);
+}
+
 /*
  * Tell what is pending, in order. What an event index says nobody waits for is
  * dropped; what does not fit in the ring stays pending.
@@ -305,6 +453,7 @@ static int conn_tell(struct dmm_conn *conn)
 		{ PEND_CONNECTED, DMM_EV_CONNECTED },
 		{ PEND_RX, DMM_EV_RX },
 		{ PEND_ROOM, DMM_EV_ROOM },
+		{ PEND_FIN_ACKED, DMM_EV_FIN_ACKED },
 		{ PEND_FIN, DMM_EV_FIN },
 	};
 	size_t i;
@@ -336,8 +485,7 @@ static int conn_tell(struct dmm_conn *conn)
 		if (ret)
 			return ret;
 		conn->pend = 0;
-		conn->live = false;
-		stat_add(&conn->ch->w->stats.conns, -1);
+		conn_close(conn);
 	}
 	return 0;
 }
@@ -378,11 +526,13 @@ void conn_abort_all(struct channel *ch)
 
 		if (!conn->live)
 			continue;
+		if (conn->sl)
+			ch->w->ops->unlisten(conn->sl);
 		if (conn->sc)
 			ch->w->ops->abort(conn->sc);
+		conn->sl = NULL;
 		conn->sc = NULL;
-		conn->live = false;
-		stat_add(&ch->w->stats.conns, -1);
+		conn_close(conn);
 	}
 	STAILQ_INIT(&ch->pend);
 }

@@ -11,6 +11,7 @@
  * traffic.
  */
 #include <errno.h>
+#include <linux/if_addr.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
@@ -406,6 +407,48 @@ void neigh_output(struct dmm_worker *w, struct rte_mbuf *m, uint8_t family,
 
 /* ------------------------------------------------------------------------- */
 
+static int addr_cb(struct nl_msg *msg, void *arg)
+{
+	struct neigh_table *t = arg;
+
+	if (nlmsg_hdr(msg)->nlmsg_type == RTM_NEWADDR)
+		listen_addr_event(t->w, nlmsg_hdr(msg));
+	return NL_OK;
+}
+
+static int done_cb(struct nl_msg *msg, void *arg)
+{
+	bool *done = arg;
+
+	*done = true;
+	return NL_STOP;
+}
+
+/* All local addresses, at once: until then no listener is served. */
+static int addrs_dump(struct neigh_table *t)
+{
+	struct ifaddrmsg ifa = { .ifa_family = AF_UNSPEC };
+	bool done = false;
+	struct nl_cb *cb;
+	int ret;
+
+	cb = nl_cb_alloc(NL_CB_DEFAULT);
+	if (!cb)
+		return -ENOMEM;
+	nl_cb_set(cb, NL_CB_SEQ_CHECK, NL_CB_CUSTOM, seq_ok_cb, NULL);
+	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, addr_cb, t);
+	nl_cb_set(cb, NL_CB_FINISH, NL_CB_CUSTOM, done_cb, &done);
+	listen_dump_begin(t->w);
+	ret = nl_send_simple(t->query, RTM_GETADDR, NLM_F_DUMP, &ifa,
+			     sizeof(ifa));
+	while (ret >= 0 && !done)
+		ret = nl_recvmsgs(t->query, cb);
+	if (done)
+		listen_dump_end(t->w);
+	nl_cb_put(cb);
+	return done ? 0 : -EIO;
+}
+
 static int event_cb(struct nl_msg *msg, void *arg)
 {
 	struct nlmsghdr *nlh = nlmsg_hdr(msg);
@@ -435,7 +478,16 @@ static int event_cb(struct nl_msg *msg, void *arg)
 			       RTE_ETHER_ADDR_LEN);
 		break;
 	}
-	default:	/* a route, an address, a rule */
+	case RTM_NEWADDR:
+		listen_addr_event(t->w, nlh);
+		t->generation++;
+		break;
+	case RTM_DELADDR:
+		/* another device may have the same one */
+		addrs_dump(t);
+		t->generation++;
+		break;
+	default:	/* a route, a rule */
 		t->generation++;
 	}
 	return NL_OK;
@@ -460,6 +512,7 @@ void neigh_read(struct dmm_worker *w)
 			/* some were lost: begin anew */
 			t->generation++;
 			neighs_dump(t);
+			addrs_dump(t);
 			ret = 0;
 		}
 	} while (ret >= 0);
@@ -510,9 +563,10 @@ int neigh_create(struct dmm_worker *w, char *err, size_t err_len)
 				      RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_ROUTE,
 				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_RULE,
 				      0) ||
-	    nl_socket_set_nonblocking(t->events) || neighs_dump(t) < 0)
+	    nl_socket_set_nonblocking(t->events) || neighs_dump(t) < 0 ||
+	    addrs_dump(t))
 		return fail(err, err_len, -EIO,
-			    "cannot listen to the kernel's neighbours and routes");
+			    "cannot listen to the kernel's neighbours, routes and addresses");
 	return 0;
 }
 

@@ -262,7 +262,7 @@ void port_send(struct dmm_worker *w, struct rte_mbuf *m)
 		port_flush(w);
 }
 
-/* Up to RX_BURST frames that carry IPv4, without their link header. */
+/* Up to RX_BURST frames that carry IP, without their link header. */
 unsigned int port_receive(struct dmm_worker *w, struct rte_mbuf **pkts)
 {
 	uint64_t bytes = 0;
@@ -278,7 +278,8 @@ unsigned int port_receive(struct dmm_worker *w, struct rte_mbuf **pkts)
 		bytes += m->pkt_len;
 		eth = rte_pktmbuf_mtod(m, struct rte_ether_hdr *);
 		if (m->data_len < sizeof(*eth) ||
-		    eth->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV4)) {
+		    (eth->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV4) &&
+		     eth->ether_type != RTE_BE16(RTE_ETHER_TYPE_IPV6))) {
 			stat_add(&w->stats.rx_drop, 1);
 			rte_pktmbuf_free(m);
 			continue;

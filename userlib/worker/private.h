@@ -34,8 +34,11 @@
 	FN(bad_events)		/* dropped by the module */		\
 	FN(kicks)		/* DMM_KICK, and doorbells to clients */ \
 	FN(wakeups)		/* times that the worker slept and woke */ \
+	FN(icmp_seen)		/* ICMP errors that the kernel showed us */ \
+	FN(bad_tokens)		/* ATTACH of what was never offered */	\
+	FN(listeners)		/* listeners that clients have now */	\
 	FN(conns)		/* connections that clients have now */	\
-	FN(conns_total)		/* connections opened */		\
+	FN(conns_total)		/* connections opened or attached */	\
 	FN(conns_failed)	/* of which refused, reset or timed out */ \
 	FN(clients)		/* channels now */			\
 	FN(bad_clients)		/* a client broke the ring's rules */	\
@@ -53,29 +56,34 @@ static inline void stat_add(uint64_t *counter, int64_t n)
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
+struct listen_table;
 struct neigh_table;
+struct nlmsghdr;
 struct rte_mbuf;
 struct rte_mempool;
-struct client;
 
 /* What of a connection waits to be told, in this order. */
 #define PEND_CONNECTED	(1U << 0)
 #define PEND_RX		(1U << 1)
 #define PEND_ROOM	(1U << 2)
-#define PEND_FIN	(1U << 3)
-#define PEND_FINAL	(1U << 4)
+#define PEND_FIN_ACKED	(1U << 3)
+#define PEND_FIN	(1U << 4)
+#define PEND_FINAL	(1U << 5)
 
 /*
  * A slot of a channel, as the worker sees it.
  * @sc: the plug-in's; NULL when the connection has ended or is none
- * @live: between CONNECT and the final event
+ * @sl: likewise, of a listener, which has neither rings nor @sc
+ * @live: between CONNECT, LISTEN or ATTACH and the final event
  * @pend: PEND_*, on the channel's list while not zero
  * @rx_due, @room_due: the client waits for it; found when the ring was full
  * @final: the final event and its error
+ * @listener: what it is, or was
  */
 struct dmm_conn {
 	struct channel *ch;
 	struct dmm_stack_conn *sc;
+	struct dmm_stack_listener *sl;
 	struct dmm_ring *tx;
 	struct dmm_ring *rx;
 	STAILQ_ENTRY(dmm_conn) next_pend;
@@ -85,6 +93,7 @@ struct dmm_conn {
 	uint32_t error;
 	bool rx_due;
 	bool room_due;
+	bool listener;
 	bool live;
 };
 
@@ -135,6 +144,9 @@ struct dmm_worker {
 	struct dmm_stack *stack;
 	struct port port;
 	struct neigh_table *neighs;
+	struct listen_table *listens;
+	int icmp4_fd;
+	int icmp6_fd;
 	TAILQ_HEAD(, channel) channels;
 	int listen_fd;
 	bool listening;		/* the client socket's path is ours */
@@ -156,6 +168,7 @@ enum waker {
 	WAKE_FAST = 1,		/* XSK, doorbells: nothing but waking up */
 	WAKE_SLOW,
 	WAKE_NEIGH,
+	WAKE_ICMP,
 	WAKE_LISTEN,
 	WAKE_CHANNEL,		/* the rest of the word is the struct channel */
 };
@@ -194,6 +207,21 @@ int xdp_adopt(struct dmm_worker *w, char *err, size_t err_len);
 void xdp_release(struct dmm_worker *w);
 int xdp_flow_add(struct dmm_worker *w, const struct dmm_tuple *tuple);
 void xdp_flow_del(struct dmm_worker *w, const struct dmm_tuple *tuple);
+void xdp_flow_del_quietly(struct dmm_worker *w, const struct dmm_tuple *tuple);
+
+/* listen.c: local addresses, and listeners' flows */
+int listen_create(struct dmm_worker *w, char *err, size_t err_len);
+void listen_destroy(struct dmm_worker *w);
+int listen_flow_add(struct dmm_worker *w, const struct dmm_tuple *local);
+void listen_flow_del(struct dmm_worker *w, const struct dmm_tuple *local);
+void listen_addr_event(struct dmm_worker *w, struct nlmsghdr *nlh);
+void listen_dump_begin(struct dmm_worker *w);
+void listen_dump_end(struct dmm_worker *w);
+
+/* icmp.c */
+int icmp_create(struct dmm_worker *w, char *err, size_t err_len);
+void icmp_destroy(struct dmm_worker *w);
+void icmp_read(struct dmm_worker *w);
 
 /* neigh.c: next hops, from the kernel's tables */
 int neigh_create(struct dmm_worker *w, char *err, size_t err_len);

@@ -92,6 +92,12 @@ static int epolls_create(struct dmm_worker *w, char *err, size_t err_len)
 	if (!ret)
 		ret = worker_epoll_add(w->slow_fd, neigh_fd(w), EPOLLIN,
 				       WAKE_NEIGH);
+	if (!ret)
+		ret = worker_epoll_add(w->slow_fd, w->icmp4_fd, EPOLLIN,
+				       WAKE_ICMP);
+	if (!ret && w->icmp6_fd >= 0)
+		ret = worker_epoll_add(w->slow_fd, w->icmp6_fd, EPOLLIN,
+				       WAKE_ICMP);
 	if (ret)
 		return fail(err, err_len, ret, "cannot set epoll up: %s",
 			    strerror(-ret));
@@ -118,7 +124,11 @@ static int worker_start(struct dmm_worker *w, char *err, size_t err_len)
 	if (!ret)
 		ret = port_create(w, err, err_len);
 	if (!ret)
+		ret = listen_create(w, err, err_len);
+	if (!ret)
 		ret = neigh_create(w, err, err_len);
+	if (!ret)
+		ret = icmp_create(w, err, err_len);
 	if (!ret)
 		ret = epolls_create(w, err, err_len);
 	if (ret)
@@ -157,6 +167,8 @@ int dmm_worker_create(struct dmm_worker **workerp,
 	w->port.xsk_fd = -1;
 	w->port.prog_fd = -1;
 	w->port.flows_fd = -1;
+	w->icmp4_fd = -1;
+	w->icmp6_fd = -1;
 	w->listen_fd = -1;
 	w->epoll_fd = -1;
 	w->slow_fd = -1;
@@ -186,7 +198,9 @@ void dmm_worker_destroy(struct dmm_worker *w)
 		w->ops->destroy(w->stack);
 		port_flush(w);	/* the RSTs of what was aborted */
 	}
+	icmp_destroy(w);
 	neigh_destroy(w);
+	listen_destroy(w);
 	port_destroy(w);
 	plugin_unload(w);
 	if (w->stop_fd >= 0)
@@ -210,6 +224,8 @@ static void slow_poll(struct dmm_worker *w)
 	for (i = 0; i < n; i++) {
 		if (evs[i].data.u64 == WAKE_NEIGH)
 			neigh_read(w);
+		else if (evs[i].data.u64 == WAKE_ICMP)
+			icmp_read(w);
 		else if (evs[i].data.u64 == WAKE_LISTEN)
 			channel_accept(w);
 		else	/* hung up, or says what it has no business to say */

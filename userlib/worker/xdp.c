@@ -284,11 +284,22 @@ int xdp_flow_add(struct dmm_worker *w, const struct dmm_tuple *tuple)
 	return ret;
 }
 
-void xdp_flow_del(struct dmm_worker *w, const struct dmm_tuple *tuple)
+static int flow_del(struct dmm_worker *w, const struct dmm_tuple *tuple)
 {
 	struct dmm_flow flow;
 
 	flow_key(&flow, tuple);
-	if (bpf_map_delete_elem(w->port.flows_fd, &flow))
+	return bpf_map_delete_elem(w->port.flows_fd, &flow);
+}
+
+void xdp_flow_del(struct dmm_worker *w, const struct dmm_tuple *tuple)
+{
+	if (flow_del(w, tuple))
 		stat_add(&w->stats.flow_errors, 1);
+}
+
+/* It may be deleted already. */
+void xdp_flow_del_quietly(struct dmm_worker *w, const struct dmm_tuple *tuple)
+{
+	flow_del(w, tuple);
 }

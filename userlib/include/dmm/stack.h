@@ -13,14 +13,20 @@
  * state of the connection. Each keeps an opaque pointer of the other's. Addresses
  * and ports are in network order throughout.
  *
- * A connection's life. ->connect() begins it. The plug-in then reports
- * connected(), and moves bytes between the rings and the wire. It ends it with
+ * A connection's life. ->connect() begins it, and the plug-in then reports
+ * connected(); or ->attach() does, for one that a peer opened to a listener. The
+ * plug-in moves bytes between the rings and the wire. It ends it with
  * exactly one of failed(), timewait() and gone(), after which the worker's struct
  * dmm_conn is no more: the plug-in must not use the pointer, nor touch a ring or
  * a span that it got from it, while its own state may live on (TIME_WAIT). The
  * worker ends it earlier by ->abort(), upon which the plug-in reports nothing
  * more. Every flow that was added is deleted by the plug-in when it no longer
  * wants to see segments for it.
+ *
+ * A listener's life. ->listen() begins it, ->unlisten() ends it. A connection that
+ * a peer opens to it is a child: the plug-in keeps it, with what it received, and
+ * reports incoming() until ->attach() gives it a struct dmm_conn. The plug-in
+ * offers it again after a second, two, four, eight, and resets it in the end.
  *
  * Growth: new members go to the end, and @size tells which are there. A change
  * that breaks either side changes DMM_STACK_ABI.
@@ -44,7 +50,12 @@ struct dmm_stack_listener;
 struct rte_mbuf;
 struct rte_mempool;
 
-/** struct dmm_tuple - a connection's two ends, IPv4 in the first word */
+/**
+ * struct dmm_tuple - a connection's two ends, IPv4 in the first word
+ *
+ * Of a listener, remote address and port are zero; a local address of zero is any
+ * of the network namespace's.
+ */
 struct dmm_tuple {
 	uint32_t laddr[4];
 	uint32_t raddr[4];
@@ -65,6 +76,21 @@ struct dmm_stack_info {
 	uint32_t cwnd;
 	uint32_t mss;
 	uint32_t retrans;
+};
+
+/**
+ * struct dmm_stack_icmp - an ICMP or ICMPv6 error about a segment of ours
+ * @tuple: the segment's ends, ours as the local one
+ * @seq: its sequence number, host order; to be found under way
+ * @error: what Linux would make of it, positive, one of those of struct dmm_event;
+ *	EMSGSIZE, the segment is too big
+ * @mtu: for EMSGSIZE, what would fit, bytes from the IP header on
+ */
+struct dmm_stack_icmp {
+	struct dmm_tuple tuple;
+	uint32_t seq;
+	int error;
+	uint32_t mtu;
 };
 
 /**
@@ -90,19 +116,27 @@ struct dmm_stack_info {
  * @tx_arm: ask for ->tx_ready() when the client adds to the transmit ring.
  *	Returns true if it has added already.
  * @fin: the peer's FIN; nothing more will be put.
+ * @fin_acked: the peer has acknowledged our FIN.
  * @failed: refused, reset, timed out: @error as in struct dmm_event. Ends.
  * @timewait: the connection is in TIME_WAIT. Ends.
  * @gone: closed in any other way. Ends.
  * @info: the numbers for people, now and then.
+ *
+ * Of the listener:
+ *
+ * @incoming: a child of it, copied. Returns false when the client has no room to
+ *	hear of it now: to be tried again soon.
  *
  * Of the wire:
  *
  * @output: send an IP packet. @m begins with the IP header, is one segment and
  *	has RTE_PKTMBUF_HEADROOM in front; it is the worker's from now on. The next
  *	hop and the link header are the worker's business.
- * @flow_add: have segments of this connection steered to us. Before the first
- *	segment leaves. -ENOSPC and the like when the map is full.
- * @flow_del: no more.
+ * @flow_add: have segments of this connection steered to us, before the first
+ *	segment leaves; or, of a listener, SYNs to its local address, as long as it
+ *	is one. A listener's may be added more than once. -ENOSPC and the like when
+ *	the map is full.
+ * @flow_del: no more; as often as added.
  *
  * Others:
  *
@@ -124,10 +158,14 @@ struct dmm_host_ops {
 	void (*tx_acked)(struct dmm_conn *conn, uint32_t len);
 	bool (*tx_arm)(struct dmm_conn *conn);
 	void (*fin)(struct dmm_conn *conn);
+	void (*fin_acked)(struct dmm_conn *conn);
 	void (*failed)(struct dmm_conn *conn, int error);
 	void (*timewait)(struct dmm_conn *conn);
 	void (*gone)(struct dmm_conn *conn);
 	void (*info)(struct dmm_conn *conn, const struct dmm_stack_info *info);
+
+	bool (*incoming)(struct dmm_conn *listener,
+			 const struct dmm_ev_incoming *incoming);
 
 	void (*output)(struct dmm_host *host, struct rte_mbuf *m,
 		       uint8_t family, const void *daddr);
@@ -147,7 +185,16 @@ struct dmm_host_ops {
 /**
  * struct dmm_stack_stats - counters of an instance
  * @conns: connections that have state now, TIME_WAIT included
- * @conns_total: connections begun
+ * @conns_total: connections begun, by us or a peer
+ * @children: those of them that peers began
+ * @waiting: children now that no client has attached
+ * @offers: times that a child was offered
+ * @unclaimed: children that no client attached, and that were reset
+ * @backlog_drop: SYNs dropped because the listener's backlog was full
+ * @no_listener: SYNs for an address and port that nobody listens on any more
+ * @icmp_bad: ICMP errors for no segment under way
+ * @icmp_soft: ICMP errors that an established connection survived
+ * @icmp_mtu: times that a path's MTU was found to be smaller
  * @segs_in: segments taken
  * @segs_out: segments sent
  * @retrans: of which sent again
@@ -158,6 +205,15 @@ struct dmm_host_ops {
 struct dmm_stack_stats {
 	uint64_t conns;
 	uint64_t conns_total;
+	uint64_t children;
+	uint64_t waiting;
+	uint64_t offers;
+	uint64_t unclaimed;
+	uint64_t backlog_drop;
+	uint64_t no_listener;
+	uint64_t icmp_bad;
+	uint64_t icmp_soft;
+	uint64_t icmp_mtu;
 	uint64_t segs_in;
 	uint64_t segs_out;
 	uint64_t retrans;
@@ -177,12 +233,19 @@ struct dmm_stack_stats {
  * @create: make the instance. @ops and @host outlive it. Only one instance is
  *	made in a process.
  * @destroy: end it; the worker has aborted all connections.
- * @connect: open a connection. @op is checked: AF_INET, ports and addresses not
- *	zero. The local end is the client's choice and unique, but for a TIME_WAIT
+ * @connect: open a connection. @op is checked: the family known, ports and
+ *	addresses not zero. The local end is the client's choice and unique, but for a TIME_WAIT
  *	of our own, which gives way. The result comes by connected() or failed(),
  *	possibly from within. Returns 0; or an error of struct dmm_event, negative,
  *	and nothing has begun.
- * @listen, @accept_attach: NULL for a stack that only connects.
+ * @listen: begin a listener. @op is checked likewise. Several may have the same
+ *	local end; children are spread over them. Returns 0 or a negative errno.
+ *	NULL, as the next three, for a stack that only connects.
+ * @backlog: how many children may wait for the client: @backlog + 1.
+ * @unlisten: end a listener; its children that are not attached are reset.
+ * @attach: give a child to the client. @token is the one of incoming(), @listener
+ *	its listener's. Returns 0; -ECONNRESET, there was such a child and it is
+ *	gone; -EINVAL, there never was one, or it is another listener's.
  * @tx_ready: the client added to the transmit ring.
  * @rx_room: the client took from the receive ring.
  * @shutdown: send a FIN after all that is in the transmit ring.
@@ -191,6 +254,7 @@ struct dmm_stack_stats {
  * @options: the options as they now are.
  * @unreachable: the next hop toward @daddr does not answer: connections that are
  *	being opened to it fail with EHOSTUNREACH.
+ * @icmp: an ICMP error; not trusted, to be checked against what is under way.
  * @input: packets that were steered to us, each beginning with the IP header; the
  *	plug-in owns and frees them.
  * @poll: run the timers that are due. Returns milliseconds until it wants to be
@@ -211,10 +275,14 @@ struct dmm_stack_ops {
 	int (*connect)(struct dmm_stack *stack, struct dmm_conn *conn,
 		       const struct dmm_op_connect *op,
 		       struct dmm_stack_conn **scp);
-	int (*listen)(struct dmm_stack *stack, const struct dmm_tuple *local,
-		      struct dmm_stack_listener **lp);
-	int (*accept_attach)(struct dmm_stack *stack,
-			     struct dmm_stack_conn *sc, struct dmm_conn *conn);
+	int (*listen)(struct dmm_stack *stack, struct dmm_conn *listener,
+		      const struct dmm_op_listen *op,
+		      struct dmm_stack_listener **slp);
+	void (*backlog)(struct dmm_stack_listener *sl, uint32_t backlog);
+	void (*unlisten)(struct dmm_stack_listener *sl);
+	int (*attach)(struct dmm_stack *stack, uint64_t token,
+		      struct dmm_conn *listener, struct dmm_conn *conn,
+		      struct dmm_stack_conn **scp);
 
 	void (*tx_ready)(struct dmm_stack_conn *sc);
 	void (*rx_room)(struct dmm_stack_conn *sc);
@@ -226,6 +294,8 @@ struct dmm_stack_ops {
 
 	void (*unreachable)(struct dmm_stack *stack, uint8_t family,
 			    const void *daddr);
+	void (*icmp)(struct dmm_stack *stack,
+		     const struct dmm_stack_icmp *icmp);
 	void (*input)(struct dmm_stack *stack, struct rte_mbuf **pkts,
 		      unsigned int n);
 	uint32_t (*poll)(struct dmm_stack *stack);

@@ -21,19 +21,18 @@
 
 #include "lwip_stack.h"
 
-#define SYN_RTO_MS	1000
 #define POLL_TICKS	(1000 / TICK_MS)
 /* Given to lwIP beyond what the window lets out, so that it never runs dry. */
 #define AHEAD_SEGS	4
+/* A path that claims to take less than Linux believes is not believed. */
+#define PATH_MTU4_MIN	552
+#define PATH_MTU6_MIN	1280
 
-/* Only the clients choose tuples, so a keyed product is hash enough. */
+/* Peers choose tuples, too, so the hash has to be a good one. */
 static unsigned int tuple_hash(const struct dmm_tuple *t)
 {
-	uint64_t addrs = (uint64_t)t->laddr[0] << 32 | t->raddr[0];
-	uint64_t ports = (uint64_t)t->lport << 16 | t->rport;
-	uint64_t key = the_stack.isn_key[0] | 1;
-
-	return ((addrs ^ ports * key) * key) >> (64 - CONN_HASH_BITS);
+	return siphash(the_stack.key, t, offsetof(struct dmm_tuple, family)) >>
+	       (64 - CONN_HASH_BITS);
 }
 
 struct dmm_stack_conn *conn_find(const struct dmm_tuple *t)
@@ -41,9 +40,8 @@ struct dmm_stack_conn *conn_find(const struct dmm_tuple *t)
 	struct dmm_stack_conn *sc;
 
 	LIST_FOREACH(sc, &the_stack.conns[tuple_hash(t)], hash) {
-		if (sc->tuple.laddr[0] == t->laddr[0] &&
-		    sc->tuple.raddr[0] == t->raddr[0] &&
-		    sc->tuple.lport == t->lport && sc->tuple.rport == t->rport)
+		if (sc->tuple.family == t->family &&
+		    !memcmp(&sc->tuple, t, offsetof(struct dmm_tuple, family)))
 			return sc;
 	}
 	return NULL;
@@ -59,11 +57,19 @@ void conn_set_dirty(struct dmm_stack_conn *sc)
 
 /* ------------------------------------------------------------------------- */
 
+/* End it, with a RST or without. */
+void conn_abandon(struct dmm_stack_conn *sc, bool reset)
+{
+	lwip_enter(sc);
+	tcp_abandon(sc->pcb, reset);
+	lwip_leave();
+}
+
 /* The client broke a ring's rules. In a callback of lwIP: return ERR_ABRT. */
 static void conn_break(struct dmm_stack_conn *sc)
 {
 	sc->error = ECONNRESET;
-	tcp_abort(sc->pcb);
+	conn_abandon(sc, true);
 }
 
 /*
@@ -163,6 +169,13 @@ static err_t connected_cb(void *arg, struct tcp_pcb *pcb, err_t err)
 	struct dmm_stack_conn *sc = arg;
 
 	sc->connected = true;
+	/*
+	 * lwIP goes on counting lost SYNs, and goes on timing the SYN until the
+	 * first data is acknowledged: what was idle time would be round trip.
+	 */
+	pcb->nrtx = 0;
+	pcb->rttest = 0;
+	pcb->rto = SYN_RTO_MS / TICK_MS;
 	tcp_poll(pcb, pcb->poll, sc->user_timeout ? 1 : POLL_TICKS);
 	if (sc->host)
 		the_stack.ops->connected(sc->host);
@@ -175,6 +188,8 @@ static err_t recv_cb(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 	struct dmm_stack_conn *sc = arg;
 	struct pbuf *q;
 
+	if (sc->listener)
+		return listen_keep(sc, p);
 	if (!p) {
 		if (sc->host)
 			ops->fin(sc->host);
@@ -197,6 +212,24 @@ static err_t recv_cb(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 	return ERR_OK;
 }
 
+/*
+ * lwIP leaves fast recovery with the first acknowledgement, and would find each
+ * further loss of the same window by a timeout. As in RFC 6582: what a partial
+ * acknowledgement does not cover was lost as well. Leaves after this segment.
+ */
+static void conn_recover(struct dmm_stack_conn *sc)
+{
+	struct tcp_pcb *pcb = sc->pcb;
+
+	if (pcb->flags & TF_RTO || !pcb->unacked ||
+	    TCP_SEQ_GEQ(pcb->lastack, sc->recover)) {
+		sc->recovering = false;
+		return;
+	}
+	if (tcp_rexmit(pcb) == ERR_OK)
+		pcb->nrtx = 0;		/* there is progress */
+}
+
 /* The ring is refilled by conn_run_dirty(), once for the batch. */
 static err_t sent_cb(void *arg, struct tcp_pcb *pcb, u16_t len)
 {
@@ -206,6 +239,8 @@ static err_t sent_cb(void *arg, struct tcp_pcb *pcb, u16_t len)
 	sc->queued -= len;
 	if (sc->host)
 		the_stack.ops->tx_acked(sc->host, len);
+	if (sc->recovering)
+		conn_recover(sc);
 	if (sc->rtt_us && TCP_SEQ_GEQ(pcb->lastack, sc->rtt_seq)) {
 		us = the_stack.ops->now_us(the_stack.host) - sc->rtt_us;
 		sc->rtt_us = 0;
@@ -234,9 +269,13 @@ static err_t poll_cb(void *arg, struct tcp_pcb *pcb)
 		sc->stalled_ms = 0;
 	else if (!sc->stalled_ms)
 		sc->stalled_ms = now | 1;
-	else if (sc->user_timeout && now - sc->stalled_ms > sc->user_timeout) {
+	/* the timeout goes for probes of an idle connection as well */
+	if (sc->user_timeout &&
+	    ((sc->stalled_ms && now - sc->stalled_ms > sc->user_timeout) ||
+	     (pcb->keep_cnt_sent &&
+	      (tcp_ticks - pcb->tmr) * TICK_MS > sc->user_timeout))) {
 		sc->error = ETIMEDOUT;
-		tcp_abort(pcb);
+		conn_abandon(sc, true);
 		return ERR_ABRT;
 	}
 	conn_set_dirty(sc);
@@ -256,7 +295,8 @@ static void err_cb(void *arg, err_t err)
 		sc->error = ETIMEDOUT;
 }
 
-static void destroy_cb(u8_t id, void *data)
+/* The PCB is no more, whatever ended it. */
+void conn_destroyed(u8_t id, void *data)
 {
 	struct dmm_stack_conn *sc = data;
 
@@ -267,13 +307,33 @@ static void destroy_cb(u8_t id, void *data)
 }
 
 static const struct tcp_ext_arg_callbacks ext_callbacks = {
-	.destroy = destroy_cb,
+	.destroy = conn_destroyed,
 };
 
 /* ------------------------------------------------------------------------- */
 
-static void conn_free(struct dmm_stack_conn *sc)
+struct dmm_stack_conn *conn_new(const struct dmm_tuple *tuple)
 {
+	struct dmm_stack *stack = &the_stack;
+	struct dmm_stack_conn *sc;
+
+	sc = calloc(1, sizeof(*sc));
+	if (!sc)
+		return NULL;
+	sc->tuple = *tuple;
+	if (stack->ops->flow_add(stack->host, tuple)) {
+		free(sc);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(&stack->conns[tuple_hash(tuple)], sc, hash);
+	count(&stack->stats.conns, 1);
+	count(&stack->stats.conns_total, 1);
+	return sc;
+}
+
+void conn_free(struct dmm_stack_conn *sc)
+{
+	listen_forget(sc);
 	the_stack.ops->flow_del(the_stack.host, &sc->tuple);
 	LIST_REMOVE(sc, hash);
 	count(&the_stack.stats.conns, -1);
@@ -296,17 +356,24 @@ static void conn_look_after(struct dmm_stack_conn *sc)
 		conn_free(sc);
 		return;
 	}
+	if ((pcb->state == FIN_WAIT_2 || pcb->state == TIME_WAIT) &&
+	    !sc->fin_acked) {
+		sc->fin_acked = true;
+		if (host)
+			ops->fin_acked(host);
+		/* lwIP counts from the last segment, we from now */
+		if (pcb->state == FIN_WAIT_2)
+			pcb->tmr = tcp_ticks;
+	}
 	if (pcb->state == TIME_WAIT) {
 		sc->host = NULL;
 		if (host)
 			ops->timewait(host);
 		return;
 	}
-	if (pcb->state == FIN_WAIT_2 && !sc->fin_wait_2) {
-		/* lwIP counts from the last segment, we from now */
-		sc->fin_wait_2 = true;
-		pcb->tmr = tcp_ticks;
-	}
+	/* lwIP believes an MSS option wherever it sees one */
+	if (sc->path_mss && pcb->mss > sc->path_mss)
+		pcb->mss = sc->path_mss;
 	conn_pump(sc);
 	if (sc->pcb)
 		conn_info(sc);
@@ -338,21 +405,9 @@ static int lwip_errno(err_t err)
 	}
 }
 
-static int conn_open(struct dmm_stack_conn *sc, const struct dmm_op_connect *op)
+/* From now on lwIP calls us for @pcb. */
+void conn_own_pcb(struct dmm_stack_conn *sc, struct tcp_pcb *pcb)
 {
-	ip_addr_t raddr = { .addr = op->daddr[0] };
-	struct tcp_pcb *pcb;
-	err_t err;
-
-	pcb = tcp_new();
-	if (!pcb)
-		return -ENOBUFS;
-	/* instead of tcp_bind(), which walks all PCBs for a clash */
-	pcb->local_ip.addr = op->saddr[0];
-	pcb->local_port = ntohs(op->sport);
-	pcb->tos = op->dscp;
-	if (op->ttl)
-		pcb->ttl = op->ttl;
 	pcb->rto = SYN_RTO_MS / TICK_MS;
 	pcb->sv = SYN_RTO_MS / TICK_MS;
 	tcp_arg(pcb, sc);
@@ -363,7 +418,36 @@ static int conn_open(struct dmm_stack_conn *sc, const struct dmm_op_connect *op)
 	tcp_ext_arg_set(pcb, the_stack.ext_id, sc);
 	tcp_ext_arg_set_callbacks(pcb, the_stack.ext_id, &ext_callbacks);
 	sc->pcb = pcb;
+}
+
+/* A child has a client now. */
+void conn_begin(struct dmm_stack_conn *sc, struct dmm_conn *host)
+{
+	sc->host = host;
+	tcp_poll(sc->pcb, poll_cb, POLL_TICKS);
+}
+
+static int conn_open(struct dmm_stack_conn *sc, const struct dmm_op_connect *op)
+{
+	struct tcp_pcb *pcb;
+	ip_addr_t raddr;
+	err_t err;
+
+	pcb = tcp_new();
+	if (!pcb)
+		return -ENOBUFS;
+	/* instead of tcp_bind(), which walks all PCBs for a clash */
+	ip_set(&pcb->local_ip, op->family, op->saddr);
+	ip_set(&pcb->remote_ip, op->family, op->daddr);
+	pcb->local_port = ntohs(op->sport);
+	pcb->tos = op->dscp;
+	if (op->ttl)
+		pcb->ttl = op->ttl;
+	conn_own_pcb(sc, pcb);
+	raddr = pcb->remote_ip;
+	lwip_enter(NULL);
 	err = tcp_connect(pcb, &raddr, ntohs(op->dport), connected_cb);
+	lwip_leave();
 	if (err == ERR_OK)
 		return 0;
 	tcp_ext_arg_set(pcb, the_stack.ext_id, NULL);
@@ -377,46 +461,34 @@ int conn_connect(struct dmm_stack *stack, struct dmm_conn *host,
 		 const struct dmm_op_connect *op, struct dmm_stack_conn **scp)
 {
 	struct dmm_tuple tuple = {
-		.laddr = { op->saddr[0] },
-		.raddr = { op->daddr[0] },
 		.lport = op->sport,
 		.rport = op->dport,
-		.family = AF_INET,
+		.family = op->family,
 	};
 	struct dmm_stack_conn *sc;
 	int ret;
 
-	if (op->family != AF_INET)
-		return -ENETUNREACH;
+	memcpy(tuple.laddr, op->saddr, sizeof(tuple.laddr));
+	memcpy(tuple.raddr, op->daddr, sizeof(tuple.raddr));
 	sc = conn_find(&tuple);
 	if (sc) {
 		if (sc->pcb && sc->pcb->state != TIME_WAIT)
 			return -ECONNRESET;
 		if (sc->pcb)
-			tcp_abort(sc->pcb);
+			conn_abandon(sc, false);
 		conn_run_dirty();
 	}
-	sc = calloc(1, sizeof(*sc));
+	sc = conn_new(&tuple);
 	if (!sc)
 		return -ENOBUFS;
 	sc->host = host;
-	sc->tuple = tuple;
-	ret = stack->ops->flow_add(stack->host, &tuple);
-	if (ret) {
-		free(sc);
-		return -ENOBUFS;
-	}
-	LIST_INSERT_HEAD(&stack->conns[tuple_hash(&tuple)], sc, hash);
-	count(&stack->stats.conns, 1);
 	*scp = sc;
 	ret = conn_open(sc, op);
 	if (ret) {
 		*scp = NULL;
 		conn_free(sc);
-		return ret;
 	}
-	count(&stack->stats.conns_total, 1);
-	return 0;
+	return ret;
 }
 
 void conn_tx_ready(struct dmm_stack_conn *sc)
@@ -446,7 +518,7 @@ void conn_close(struct dmm_stack_conn *sc)
 		return;
 	sc->closing = true;
 	if (!sc->connected) {
-		tcp_abandon(sc->pcb, 0);
+		conn_abandon(sc, false);
 	} else {
 		tcp_shutdown(sc->pcb, 1, 0);
 		sc->pcb->tmr = tcp_ticks;
@@ -460,7 +532,7 @@ void conn_abort(struct dmm_stack_conn *sc)
 {
 	sc->host = NULL;
 	if (sc->pcb)
-		tcp_abandon(sc->pcb, sc->connected);
+		conn_abandon(sc, sc->connected);
 	conn_run_dirty();
 }
 
@@ -491,23 +563,91 @@ void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
 	tcp_output(pcb);
 }
 
+/* While opening: it fails. @sc is looked after later. */
+static void conn_refuse(struct dmm_stack_conn *sc, int error)
+{
+	sc->error = error;
+	conn_abandon(sc, false);
+}
+
 void conn_unreachable(struct dmm_stack *stack, uint8_t family,
 		      const void *daddr)
 {
-	const uint32_t *addr = daddr;
+	size_t len = family == AF_INET ? 4 : 16;
 	struct dmm_stack_conn *sc;
 	unsigned int i;
 
-	if (family != AF_INET)
-		return;
 	for (i = 0; i < 1U << CONN_HASH_BITS; i++) {
 		LIST_FOREACH(sc, &stack->conns[i], hash) {
-			if (sc->tuple.raddr[0] != *addr || !sc->pcb ||
-			    sc->pcb->state != SYN_SENT)
-				continue;
-			sc->error = EHOSTUNREACH;
-			tcp_abandon(sc->pcb, 0);
+			if (sc->tuple.family == family && sc->pcb &&
+			    !memcmp(sc->tuple.raddr, daddr, len) &&
+			    sc->pcb->state == SYN_SENT)
+				conn_refuse(sc, EHOSTUNREACH);
 		}
+	}
+	conn_run_dirty();
+}
+
+/* ------------------------------------------------------------------------- */
+
+/*
+ * Cut what is queued into segments of at most the PCB's MSS. What cannot be cut
+ * for lack of memory stays as it is, for the retransmission timer.
+ */
+static void conn_cut(struct tcp_pcb *pcb)
+{
+	struct tcp_seg *done = NULL, **tail = &done, *seg;
+
+	while ((seg = pcb->unsent)) {
+		if (seg->len > pcb->mss &&
+		    tcp_split_unsent_seg(pcb, pcb->mss) != ERR_OK)
+			break;
+		pcb->unsent = seg->next;
+		*tail = seg;
+		tail = &seg->next;
+	}
+	*tail = pcb->unsent;
+	pcb->unsent = done;
+}
+
+/* The path takes less than we thought: send what is under way again, smaller. */
+static void conn_path_mtu(struct dmm_stack_conn *sc, uint32_t mtu)
+{
+	bool v4 = sc->tuple.family == AF_INET;
+	struct tcp_pcb *pcb = sc->pcb;
+	uint32_t mss;
+
+	mtu = LWIP_MAX(mtu, v4 ? PATH_MTU4_MIN : PATH_MTU6_MIN);
+	mss = mtu - (v4 ? 40 : 60);
+	if (mss >= pcb->mss)
+		return;
+	count(&the_stack.stats.icmp_mtu, 1);
+	sc->path_mss = mss;
+	pcb->mss = mss;
+	if (pcb->unacked && tcp_rexmit_rto_prepare(pcb) != ERR_OK)
+		return;
+	conn_cut(pcb);
+	conn_set_dirty(sc);
+	tcp_output(pcb);
+}
+
+void conn_icmp(struct dmm_stack *stack, const struct dmm_stack_icmp *icmp)
+{
+	struct dmm_stack_conn *sc = conn_find(&icmp->tuple);
+	struct tcp_pcb *pcb = sc ? sc->pcb : NULL;
+
+	if (!pcb || pcb->state == TIME_WAIT ||
+	    !TCP_SEQ_BETWEEN(icmp->seq, pcb->lastack, pcb->snd_nxt)) {
+		count(&stack->stats.icmp_bad, 1);
+		return;
+	}
+	if (icmp->error == EMSGSIZE) {
+		if (sc->connected)
+			conn_path_mtu(sc, icmp->mtu);
+	} else if (pcb->state == SYN_SENT) {
+		conn_refuse(sc, icmp->error);
+	} else {
+		count(&stack->stats.icmp_soft, 1);
 	}
 	conn_run_dirty();
 }

@@ -7,7 +7,6 @@
 #include "lwip/err.h"
 #include "lwip/ip_addr.h"
 
-struct netif;
 struct pbuf;
 struct tcp_hdr;
 struct tcp_pcb;
@@ -15,9 +14,6 @@ struct tcp_pcb;
 /* An initial sequence number that cannot be guessed (RFC 6528). */
 u32_t dmm_lwip_isn(const ip_addr_t *laddr, u16_t lport,
 		   const ip_addr_t *raddr, u16_t rport);
-
-/* There is one netif. */
-struct netif *dmm_lwip_route(const ip4_addr_t *src, const ip4_addr_t *dst);
 
 /* A segment for @pcb, before lwIP acts on it; not ERR_OK drops it. */
 err_t dmm_lwip_inpacket(struct tcp_pcb *pcb, struct tcp_hdr *hdr, u16_t optlen,

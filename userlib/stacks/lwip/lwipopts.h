@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lwIP's configuration: TCP over IPv4 alone, raw API, one thread. */
+/* lwIP's configuration: TCP alone, raw API, one thread; IP is ip.c's. */
 #ifndef DMM_LWIPOPTS_H
 #define DMM_LWIPOPTS_H
 
@@ -10,7 +10,19 @@
 #define LWIP_TIMERS			1
 
 #define LWIP_IPV4			1
-#define LWIP_IPV6			0
+#define LWIP_IPV6			1
+#define LWIP_IPV6_SCOPES		0	/* one device: ip.c says which */
+#define LWIP_IPV6_MLD			0
+#define LWIP_IPV6_REASS			0
+#define LWIP_IPV6_FRAG			0
+#define LWIP_IPV6_AUTOCONFIG		0
+#define LWIP_IPV6_SEND_ROUTER_SOLICIT	0
+#define LWIP_IPV6_NUM_ADDRESSES		1
+#define LWIP_ICMP6			0
+#define LWIP_ND6_TCP_REACHABILITY_HINTS	0
+#define LWIP_ND6_ALLOW_RA_UPDATES	0
+#define LWIP_ND6_QUEUEING		0
+#define IP_DEFAULT_TTL			64
 #define LWIP_TCP			1
 #define LWIP_UDP			0
 #define LWIP_RAW			0
@@ -60,8 +72,8 @@
 #define LWIP_TCP_SACK_OUT		1
 #define LWIP_TCP_TIMESTAMPS		0	/* 12 bytes a segment, no use here */
 #define LWIP_TCP_KEEPALIVE		1
-#define TCP_LISTEN_BACKLOG		0
-#define LWIP_TCP_PCB_NUM_EXT_ARGS	1	/* to hear of a PCB's end */
+#define TCP_LISTEN_BACKLOG		0	/* of 8 bits: listen.c does it */
+#define LWIP_TCP_PCB_NUM_EXT_ARGS	1	/* a PCB's birth and its end */
 
 /*
  * A finer clock than lwIP's usual 250 ms: acknowledgements are delayed by 50 ms
@@ -81,7 +93,6 @@
 
 #define LWIP_HOOK_FILENAME		"hooks.h"
 #define LWIP_HOOK_TCP_ISN		dmm_lwip_isn
-#define LWIP_HOOK_IP4_ROUTE_SRC		dmm_lwip_route
 #define LWIP_HOOK_TCP_INPACKET_PCB	dmm_lwip_inpacket
 #define LWIP_HOOK_TCP_OUT_ADD_TCPOPTS	dmm_lwip_outpacket
 
