@@ -152,48 +152,56 @@ u32 dmm_sock_tx_used(const struct dmm_sock *ds)
  * Ask to hear of the next change of an index that the worker writes. Several
  * threads may do so at once, without a lock; one may put an older index over a
  * newer one. So each looks again after a full barrier (it pairs with the worker's,
- * between its index and its look at the event index) and, if the index moved,
- * reports a change itself. It moves for ever only if the worker wants it so.
+ * between its index and its look at the event index) until the index stands still.
+ * It moves for ever only if the worker wants it so.
+ *
+ * Return: whether it stood still; @seen is where.
  */
-static bool arm(u32 *event, u32 *index, u32 offset)
+static bool arm(u32 *event, u32 *index, u32 offset, u32 *seen)
 {
-	bool moved = false;
-	int tries = 3;
-	u32 seen;
+	int tries = 4;
 
 	do {
-		seen = READ_ONCE(*index);
-		WRITE_ONCE(*event, seen + offset);
+		*seen = READ_ONCE(*index);
+		WRITE_ONCE(*event, *seen + offset);
 		/* Pairs with the worker's, between index and event index. */
 		smp_mb();
-		if (READ_ONCE(*index) == seen)
-			return moved;
-		moved = true;
+		if (READ_ONCE(*index) == *seen)
+			return true;
 	} while (--tries);
-	return true;
+	return false;
 }
 
 /**
  * dmm_sock_arm_rx - ask for an event at the next byte received
  * @ds: the socket's state, kept alive by the caller
  *
- * Return: whether bytes came meanwhile; the caller then wakes whoever sleeps.
+ * Bytes that came before this, and that no event told of because nothing was
+ * armed, would go unnoticed by an edge-triggered epoll: the program may have asked
+ * how much there is (FIONREAD), read that much, and wait for an edge.
+ *
+ * Return: whether there are such bytes; the caller then wakes whoever sleeps.
  */
 bool dmm_sock_arm_rx(struct dmm_sock *ds)
 {
-	return arm(&ds->shm->rx_event, &ds->shm->rx_prod, 0);
+	u32 seen;
+	bool still = arm(&ds->shm->rx_event, &ds->shm->rx_prod, 0, &seen);
+
+	return xchg(&ds->rx_told, seen) != seen || !still;
 }
 
 /**
  * dmm_sock_arm_room - ask for an event when a quarter of the ring became free
  * @ds: the socket's state, kept alive by the caller; its ring is at least that full
  *
- * Return: whether room came meanwhile.
+ * The caller looks at the room again afterwards.
  */
-bool dmm_sock_arm_room(struct dmm_sock *ds)
+void dmm_sock_arm_room(struct dmm_sock *ds)
 {
-	return arm(&ds->shm->tx_room_event, &ds->shm->tx_cons,
-		   ds->stack->arena->geo.tx_size / 4 - 1);
+	u32 seen;
+
+	arm(&ds->shm->tx_room_event, &ds->shm->tx_cons,
+	    ds->stack->arena->geo.tx_size / 4 - 1, &seen);
 }
 
 static void sock_write_space(struct sock *sk)
@@ -450,6 +458,7 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 
 	/* Bytes and room only wake: that needs no lock. */
 	if (events & BIT(DMM_EV_RX)) {
+		WRITE_ONCE(ds->rx_told, READ_ONCE(ds->shm->rx_prod));
 		sk->sk_data_ready(sk);
 		sock_rearm(sk, ds);
 	}

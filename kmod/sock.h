@@ -39,6 +39,9 @@
  *
  * @strict: DMM_ASSIGN_F_STRICT
  *
+ * Without a lock:
+ * @rx_told: the index up to which whoever sleeps was told of received bytes
+ *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*)
  * @pending_err: the error of a pending DMM_EV_ERROR
@@ -67,6 +70,7 @@ struct dmm_sock {
 	u32 rx_cons;
 	bool posted;
 	bool strict;
+	u32 rx_told;
 
 	unsigned long pending;
 	int pending_err;
@@ -119,7 +123,7 @@ void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds);
 u32 dmm_sock_rx_avail(const struct dmm_sock *ds);
 u32 dmm_sock_tx_used(const struct dmm_sock *ds);
 bool dmm_sock_arm_rx(struct dmm_sock *ds);
-bool dmm_sock_arm_room(struct dmm_sock *ds);
+void dmm_sock_arm_room(struct dmm_sock *ds);
 
 /* More than a ring can hold: the worker's index is out of range. */
 #define DMM_RING_BROKEN		U32_MAX

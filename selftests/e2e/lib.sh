@@ -5,6 +5,7 @@
 #
 #	dmm-e2e-app				dmm-e2e-peer
 #	10.99.0.1/24, dmm-a <--- veth ---> dmm-p, 10.99.0.2/24
+#	fd99::1/64				fd99::2/64
 #	cgroup dmm-e2e				peer on port 5001, native
 #	stack lwip0 on dmm-a
 #
@@ -14,7 +15,9 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 OUT=${OUT:-$TOP/build}
 BIN=$OUT/bin
 HERE=$OUT/selftests/e2e
-PEER=10.99.0.2
+# shellcheck disable=SC2034
+APP=10.99.0.1 APP6=fd99::1
+PEER=10.99.0.2 PEER6=fd99::2
 PORT=5001
 
 # netns, cgroup and BPF folder; a second world at the same time takes another
@@ -35,7 +38,7 @@ tap()
 		echo "ok $TAP_N $2"
 	else
 		echo "not ok $TAP_N $2${3:+ # $3}"
-		TAP_FAILED=1
+		export TAP_FAILED=1
 	fi
 }
 
@@ -47,7 +50,7 @@ check()
 	if out=$("$@" 2>&1); then
 		tap 0 "$name"
 	else
-		sed 's/^/# /' <<<"$out"
+		awk '{ print "# " $0 }' <<<"$out"
 		tap 1 "$name"
 	fi
 }
@@ -68,8 +71,10 @@ net_up()
 	ip netns add "$NS-app" && ip netns add "$NS-peer" || return
 	ip link add dmm-a netns "$NS-app" type veth \
 		peer name dmm-p netns "$NS-peer" || return
-	ip -n "$NS-app" addr add 10.99.0.1/24 dev dmm-a
+	ip -n "$NS-app" addr add $APP/24 dev dmm-a
 	ip -n "$NS-peer" addr add $PEER/24 dev dmm-p
+	ip -n "$NS-app" addr add $APP6/64 dev dmm-a nodad
+	ip -n "$NS-peer" addr add $PEER6/64 dev dmm-p nodad
 	for ns in app peer; do
 		ip -n "$NS-$ns" link set lo up
 	done
@@ -80,16 +85,17 @@ net_up()
 daemon_up()
 {
 	"$BIN/dmmd" --runtime-dir "$RUN" --socket "$RUN/dmmd.sock" \
-		--bpf-dir $BPF >>"$RUN/dmmd.log" 2>&1 &
+		--bpf-dir "$BPF" >>"$RUN/dmmd.log" 2>&1 &
 	DMMD=$!
 	until_true 20 ctl status
 }
 
+# stack_up MATCH...: and a rule for the cgroup
 stack_up()
 {
 	ctl stack add lwip0 type=lwip dev=dmm-a "netns=$NS-app" &&
 		mkdir -p "$CG" &&
-		ctl rule add cgroup "$CG" dst $PEER/32 stack lwip0
+		ctl rule add cgroup "$CG" "$@" stack lwip0
 }
 
 peer_up()
@@ -99,13 +105,16 @@ peer_up()
 	until_true 10 grep -q ready "$RUN/peer.log"
 }
 
-# in_app COMMAND...: in the container: its netns and its cgroup
+# in_app COMMAND...: in the container: its netns and its cgroup; for LIMIT seconds
+# at most
 in_app()
 {
 	# shellcheck disable=SC2016
 	bash -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' in_app \
-		"$CG" ip netns exec "$NS-app" "$@"
+		"$CG" ${LIMIT:+timeout "$LIMIT"} ip netns exec "$NS-app" "$@"
 }
+
+in_peer() { ${LIMIT:+timeout "$LIMIT"} ip netns exec "$NS-peer" "$@"; }
 
 world_down()
 {
@@ -127,11 +136,21 @@ world_down()
 	exit "$status"
 }
 
+# For tests whose peer is a program of theirs.
+world_up_alone()
+{
+	trap world_down EXIT
+	trap 'exit 1' INT TERM
+	net_up && daemon_up && stack_up && return
+	echo "# the world could not be set up"
+	exit 1
+}
+
 world_up()
 {
 	trap world_down EXIT
 	trap 'exit 1' INT TERM
-	net_up && peer_up && daemon_up && stack_up && return
+	net_up && peer_up && daemon_up && stack_up dst $PEER/32 && return
 	echo "# the world could not be set up"
 	exit 1
 }

@@ -3,17 +3,18 @@
 #
 # Who dies and comes back: the worker in mid-transfer, dmmd under a live transfer,
 # rules changed live; what idles costs nothing; what ends leaves nothing.
+# shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 
 world_up >&2
 echo "TAP version 13"
 
-worker_pid() { ctl -j stack show lwip0 | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1; }
+worker_pid() { ctl -j stack show lwip0 | jq 'first(.. | .pid? // empty)'; }
 
 stack_is() { ctl stack list | grep -qE "^lwip0 .*\\b$1\\b"; }
 
 # get WHAT BYTES: curl's stand-in; prints nothing when all is well
-get() { in_app "$HERE/fetch" $PEER $PORT "$@"; }
+get() { in_app "$HERE/fetch" "$PEER" "$PORT" "$@"; }
 
 no_worker() { ! pgrep -f '[d]mm-worker.*--dev dmm-a'; }
 
@@ -24,7 +25,7 @@ adopted_now() { ctl -j sock list | grep -qi '"state": *"ESTAB'; }
 check "a rule adopts" get adopted 1000
 old=$(xdp_id)
 [[ $old ]]; tap $? "the worker's XDP program is on the device"
-check "its pins are there" test -e $BPF/../dmm/stack/lwip0/flows
+check "its pins are there" test -e "$BPF"/../dmm/stack/lwip0/flows
 
 # -- the worker is killed in mid-transfer
 get adopted 300000000 >"$RUN/cut.log" 2>&1 &
@@ -32,10 +33,12 @@ fetch=$!
 check "a transfer goes on" until_true 10 adopted_now
 first=$(worker_pid)
 kill -9 "$first"
-wait $fetch
+wait "$fetch"
 status=$?
 grep -q "Connection reset by peer" "$RUN/cut.log"
 tap $? "the program hears ECONNRESET" "status $status: $(tail -n 1 "$RUN/cut.log")"
+peer_has_none() { [[ -z $(in_peer ss -Htn state established "sport = :$PORT") ]]; }
+check "the peer's next segment draws a RST" until_true 10 peer_has_none
 check "dmmd starts another" until_true 20 stack_is up
 [[ $(worker_pid) != "$first" ]]; tap $? "it is another process"
 new=$(xdp_id)
@@ -52,17 +55,35 @@ wait "$DMMD" 2>/dev/null
 first=$(pgrep -f 'dmm-worker.*--dev dmm-a')
 daemon_up
 tap $? "dmmd comes back after kill -9"
-wait $fetch
+wait "$fetch"
 tap $? "the transfer went on and was intact" "$(tail -n 1 "$RUN/live.log")"
 [[ $(worker_pid) == "$first" ]]; tap $? "with the same worker"
 ctl rule list | grep -q lwip0; tap $? "and the same rule"
 
 # -- rules are edited live
-id=$(ctl -j rule list | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
+id=$(ctl -j rule list | jq 'first(.. | .id? // empty)')
 check "rule del" ctl rule del "$id"
 check "the next one is native" get native 1000
-check "rule add" ctl rule add cgroup "$CG" dport $PORT stack lwip0
+check "rule add" ctl rule add cgroup "$CG" dport "$PORT" stack lwip0
 check "the next one is adopted" get adopted 1000
+
+# -- an operator puts a cgroup under the rules by bpftool alone
+mkdir -p "$CG-op"
+get_op()
+{
+	# shellcheck disable=SC2016
+	bash -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' get_op "$CG-op" \
+		ip netns exec "$NS-app" "$HERE/fetch" "$PEER" "$PORT" "$@"
+}
+check "a cgroup that nobody named is native" get_op native 1000
+id=$(ctl rule add dport "$PORT" stack lwip0 | grep -o '[0-9]*')
+check "bpftool cgroup attach" /usr/sbin/bpftool cgroup attach "$CG-op" \
+	cgroup_inet4_connect pinned "$BPF/prog/connect4" multi
+check "and it is under the rules" get_op adopted 1000
+check "bpftool cgroup detach" /usr/sbin/bpftool cgroup detach "$CG-op" \
+	cgroup_inet4_connect pinned "$BPF/prog/connect4"
+ctl rule del "$id"
+rmdir "$CG-op"
 
 # -- a worker is restarted; a stack whose device is gone stays down
 check "worker restart" ctl stack restart lwip0
@@ -76,8 +97,8 @@ ip -n dmm-e2e-app link del dmm-s
 ctl stack restart spare 2>"$RUN/spare.log"
 [[ $? == 1 && $(wc -l <"$RUN/spare.log") == 1 ]]
 tap $? "its device gone, it does not start" "$(cat "$RUN/spare.log")"
-id=$(ctl -j rule list | sed -n 's/.*"id": *\([0-9]*\).*/\1/p' | head -n 1)
-check "a rule to it" ctl rule add before "$id" cgroup "$CG" dport $PORT stack spare
+id=$(ctl -j rule list | jq 'first(.. | .id? // empty)')
+check "a rule to it" ctl rule add before "$id" cgroup "$CG" dport "$PORT" stack spare
 check "falls back" get native 1000
 ctl stats | grep -q stack-down; tap $? "and stats names the reason"
 
@@ -95,7 +116,7 @@ check "shutdown" ctl shutdown
 wait "$DMMD" 2>/dev/null
 check "no worker is left" until_true 10 no_worker
 [[ -z $(xdp_id) ]]; tap $? "no XDP program is left"
-[[ ! -e /sys/fs/bpf/dmm/stack/lwip0 && ! -e $BPF/prog/connect4 ]]
+[[ ! -e /sys/fs/bpf/dmm/stack/lwip0 && ! -e "$BPF"/prog/connect4 ]]
 tap $? "no pin is left" "$(find /sys/fs/bpf/dmm* 2>/dev/null | tr '\n' ' ')"
 check "native without dmmd" get native 1000
 echo "1..$TAP_N"

@@ -3,6 +3,7 @@
 #
 # The very same tests as data.sh on native sockets: what they expect is what
 # Linux does. Needs neither the module nor a worker.
+# shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 
 trap world_down EXIT
