@@ -125,10 +125,14 @@ world_down()
 	[[ -z ${DMMD-} ]] || kill "$DMMD" 2>/dev/null
 	[[ -z ${PEER_PID-} ]] || kill "$PEER_PID" 2>/dev/null
 	[[ -z ${DMMD-} ]] || pkill -f "dmm-worker.*--dev dmm-a" 2>/dev/null
+	# whatever a test started in the container
+	[[ ! -w $CG/cgroup.kill ]] || echo 1 >"$CG/cgroup.kill"
 	wait 2>/dev/null
 	ip netns del "$NS-app" 2>/dev/null
 	ip netns del "$NS-peer" 2>/dev/null
-	rmdir "$CG" 2>/dev/null
+	until_true 5 rmdir "$CG" || [[ ! -d $CG ]] || echo "# $CG is still in use"
+	# the worker pins there, whatever dmmd's folder is; gone unless others do
+	rmdir /sys/fs/bpf/dmm/stack /sys/fs/bpf/dmm 2>/dev/null
 	rm -rf "$BPF" 2>/dev/null
 	((status == 0)) || [[ ! -s $RUN/dmmd.log ]] ||
 		sed 's/^/# dmmd: /' "$RUN/dmmd.log" | tail -n 40

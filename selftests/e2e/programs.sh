@@ -16,7 +16,10 @@ start()
 	local where=$1
 
 	shift
-	"in_$where" "$@" >>"$RUN/servers.log" 2>&1 &
+	(
+		[[ $where != app ]] || echo "$BASHPID" >"$CG/cgroup.procs"
+		exec ip netns exec "$NS-$where" "$@"
+	) >>"$RUN/servers.log" 2>&1 &
 	PIDS+=($!)
 }
 
