@@ -657,10 +657,6 @@ TEST_F(adopt, fallback_sockopt)
 {
 	int one = 1;
 
-	ASSERT_EQ(0, setsockopt(self->fd, IPPROTO_TCP, TCP_REPAIR, &one, 4));
-	one = -1;	/* as CRIU ends it: TCP_REPAIR_OFF_NO_WP */
-	ASSERT_EQ(0, setsockopt(self->fd, IPPROTO_TCP, TCP_REPAIR, &one, 4));
-	one = 1;
 	ASSERT_EQ(0, setsockopt(self->fd, SOL_IP, 19 /* IP_TRANSPARENT */, &one,
 				4));
 	expect_fallback(_metadata, self->w, self->fd, DMM_FALLBACK_SOCKOPT);
@@ -684,8 +680,6 @@ TEST_F(adopt, fallback_route)
 
 TEST_F(adopt, fallback_netns)
 {
-	struct puppet_opts opts = { .name = "there", .id = WORLD_STACK + 1 };
-
 	/* The socket is of another namespace than the stack. */
 	ASSERT_EQ(0, unshare(CLONE_NEWNET));
 	ASSERT_EQ(0, system("ip link add d0 type dummy && "
@@ -694,7 +688,6 @@ TEST_F(adopt, fallback_netns)
 	close(self->fd);
 	self->fd = tcp_socket(0);
 	expect_fallback(_metadata, self->w, self->fd, DMM_FALLBACK_NETNS);
-	(void)opts;
 }
 
 TEST_F(adopt, fallback_stack_down)
