@@ -332,10 +332,11 @@ void dmm_stack_start(struct dmm_stack *s)
 	char id[16], netns[PATH_MAX], clients[PATH_MAX];
 	const char *argv[20] = {
 		d->worker, "--name", s->name, "--id", id, "--type", s->type,
-		"--dev", s->dev, "--plugin-dir", d->libdir, "--client-socket", clients,
+		"--dev", s->dev, "--plugin-dir", d->libdir, "--bpf-dir", d->bpf_dir,
+		"--client-socket", clients,
 	};
 	struct dmm_err err;
-	int n = 13;
+	int n = 15;
 
 	dmm_module_check(d);
 	s->timer = sd_event_source_disable_unref(s->timer);

@@ -131,8 +131,6 @@ world_down()
 	ip netns del "$NS-app" 2>/dev/null
 	ip netns del "$NS-peer" 2>/dev/null
 	until_true 5 rmdir "$CG" || [[ ! -d $CG ]] || echo "# $CG is still in use"
-	# the worker pins there, whatever dmmd's folder is; gone unless others do
-	rmdir /sys/fs/bpf/dmm/stack /sys/fs/bpf/dmm 2>/dev/null
 	rm -rf "$BPF" 2>/dev/null
 	((status == 0)) || [[ ! -s $RUN/dmmd.log ]] ||
 		sed 's/^/# dmmd: /' "$RUN/dmmd.log" | tail -n 40

@@ -25,7 +25,7 @@ adopted_now() { ctl -j sock list | grep -qi '"state": *"ESTAB'; }
 check "a rule adopts" get adopted 1000
 old=$(xdp_id)
 [[ $old ]]; tap $? "the worker's XDP program is on the device"
-check "its pins are there" test -e "$BPF"/../dmm/stack/lwip0/flows
+check "its pins are there" test -e "$BPF/stack/lwip0/flows"
 
 # -- the worker is killed in mid-transfer
 get adopted 300000000 >"$RUN/cut.log" 2>&1 &
@@ -116,8 +116,8 @@ check "shutdown" ctl shutdown
 wait "$DMMD" 2>/dev/null
 check "no worker is left" until_true 10 no_worker
 [[ -z $(xdp_id) ]]; tap $? "no XDP program is left"
-[[ ! -e /sys/fs/bpf/dmm/stack/lwip0 && ! -e "$BPF"/prog/connect4 ]]
-tap $? "no pin is left" "$(find /sys/fs/bpf/dmm* 2>/dev/null | tr '\n' ' ')"
+[[ ! -e $BPF/stack && ! -e $BPF/prog/connect4 ]]
+tap $? "no pin is left" "$(find "$BPF" 2>/dev/null | tr '\n' ' ')"
 check "native without dmmd" get native 1000
 echo "1..$TAP_N"
 exit "${TAP_FAILED:-0}"

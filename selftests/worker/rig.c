@@ -157,7 +157,9 @@ int rig_worker_stop(struct rig *rig, int sig)
 	waitpid(rig->worker, &status, 0);
 	rig->worker = 0;
 	if (sig == SIGKILL)
-		rig_run(rig->app_fd, "rm -rf /sys/fs/bpf/dmm/stack/%s /var/run/dpdk/dmm-%s",
+		rig_run(rig->app_fd,
+			"rm -rf /sys/fs/bpf/dmm/stack/%s /var/run/dpdk/dmm-%s;"
+			"rmdir /sys/fs/bpf/dmm/stack /sys/fs/bpf/dmm 2>/dev/null || :",
 			rig->name, rig->name);
 	else
 		rig_run(rig->app_fd, "rm -rf /var/run/dpdk/dmm-%s", rig->name);

@@ -10,6 +10,7 @@
 
 #include <linux/dmm.h>
 
+#include "dmm_bpf.h"
 #include "worker.h"
 
 #define EXIT_USAGE	2
@@ -39,6 +40,7 @@ static const char help[] =
 "      --ready-fd FD         write one line there when ready, or why not\n"
 "      --plugin-dir DIR      where plug-ins and BPF objects lie\n"
 "                            (default: ../lib/dmm from this program)\n"
+"      --bpf-dir DIR         where BPF objects are pinned (" DMM_BPF_DIR ")\n"
 "      --client-socket PATH  listen there for clients in user space\n"
 "      --no-module           do not use /dev/dmm\n"
 "      --help                show this and exit\n"
@@ -126,8 +128,8 @@ static int args_check(const struct args *args)
 /* Returns 0, 1 when there is nothing left to do, or -EINVAL after a line. */
 static int args_parse(int argc, char **argv, struct args *args)
 {
-	enum { NAME = 1, ID, TYPE, DEV, NETNS, ROUTE, READY, PLUGINS, CLIENTS,
-	       NO_MODULE, HELP };
+	enum { NAME = 1, ID, TYPE, DEV, NETNS, ROUTE, READY, PLUGINS, BPF,
+	       CLIENTS, NO_MODULE, HELP };
 	static const struct option options[] = {
 		{ "name", required_argument, NULL, NAME },
 		{ "id", required_argument, NULL, ID },
@@ -137,6 +139,7 @@ static int args_parse(int argc, char **argv, struct args *args)
 		{ "route", required_argument, NULL, ROUTE },
 		{ "ready-fd", required_argument, NULL, READY },
 		{ "plugin-dir", required_argument, NULL, PLUGINS },
+		{ "bpf-dir", required_argument, NULL, BPF },
 		{ "client-socket", required_argument, NULL, CLIENTS },
 		{ "no-module", no_argument, NULL, NO_MODULE },
 		{ "help", no_argument, NULL, HELP },
@@ -148,6 +151,7 @@ static int args_parse(int argc, char **argv, struct args *args)
 
 	o->sz = sizeof(*o);
 	o->lib_dir = args->lib_dir;
+	o->bpf_dir = DMM_BPF_DIR;
 	args->ready_fd = -1;
 	if (lib_dir_default(args->lib_dir, sizeof(args->lib_dir)))
 		return usage("%s: cannot be read", "/proc/self/exe");
@@ -185,6 +189,9 @@ static int args_parse(int argc, char **argv, struct args *args)
 			break;
 		case PLUGINS:
 			o->lib_dir = optarg;
+			break;
+		case BPF:
+			o->bpf_dir = optarg;
 			break;
 		case CLIENTS:
 			o->client_socket = optarg;

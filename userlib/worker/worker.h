@@ -24,6 +24,7 @@ struct dmm_worker;
  * @dev: the network device
  * @netns: path of its network namespace, NULL for the caller's own
  * @lib_dir: where plug-ins and BPF objects lie
+ * @bpf_dir: where BPF objects are pinned, below /sys/fs/bpf
  * @client_socket: path to listen on for user-space clients, or NULL
  * @route_own: the device serves every route, not only the kernel's choice
  * @no_module: do without /dev/dmm
@@ -36,6 +37,7 @@ struct dmm_worker_opts {
 	const char *dev;
 	const char *netns;
 	const char *lib_dir;
+	const char *bpf_dir;
 	const char *client_socket;
 	bool route_own;
 	bool no_module;

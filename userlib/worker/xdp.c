@@ -25,11 +25,8 @@
 
 #define BPF_FS		"/sys/fs/bpf"
 #define BPF_FS_MAGIC	0xcafe4a11
-#define STACK_DIR	DMM_BPF_DIR "/stack"
 #define PROG_NAME	"dmm_xdp"
 #define MAPS_MAX	16
-#define DIR_LEN		(sizeof(STACK_DIR "/") + DMM_NAME_MAX)
-#define PATH_LEN	(DIR_LEN + 16)
 
 /* A map of the program and what it is pinned as. */
 static const struct {
@@ -59,9 +56,10 @@ static int prog_info(__u32 id, struct bpf_prog_info *info, int *fdp)
 }
 
 /* Is @id the program of another stack whose worker runs? Its name, then. */
-static bool other_stack(const char *self, __u32 id, char *name, size_t len)
+static bool other_stack(const char *bpf_dir, const char *self, __u32 id, char *name,
+			size_t len)
 {
-	char path[sizeof(STACK_DIR) + NAME_MAX + 8];
+	char path[PATH_MAX];
 	struct bpf_prog_info info;
 	__u32 info_len;
 	struct dirent *de;
@@ -69,13 +67,15 @@ static bool other_stack(const char *self, __u32 id, char *name, size_t len)
 	DIR *dir;
 	int fd;
 
-	dir = opendir(STACK_DIR);
+	snprintf(path, sizeof(path), "%s/stack", bpf_dir);
+	dir = opendir(path);
 	if (!dir)
 		return false;
 	while (!found && (de = readdir(dir))) {
-		if (de->d_name[0] == '.' || !strcmp(de->d_name, self))
+		if (de->d_name[0] == '.' || !strcmp(de->d_name, self) ||
+		    snprintf(path, sizeof(path), "%s/stack/%s/prog", bpf_dir,
+			     de->d_name) >= (int)sizeof(path))
 			continue;
-		snprintf(path, sizeof(path), STACK_DIR "/%s/prog", de->d_name);
 		fd = bpf_obj_get(path);
 		if (fd < 0)
 			continue;
@@ -121,7 +121,8 @@ int xdp_prepare(struct dmm_worker *w, char *err, size_t err_len)
 		return fail(err, err_len, -EBUSY,
 			    "device %s already has an XDP program '%s' (id %u) that is not DMM's",
 			    w->opts->dev, info.name, id);
-	if (other_stack(w->opts->name, id, name, sizeof(name)))
+	if (other_stack(w->opts->bpf_dir, w->opts->name, id, name, sizeof(name)) ||
+	    other_stack(DMM_BPF_DIR, w->opts->name, id, name, sizeof(name)))
 		return fail(err, err_len, -EBUSY,
 			    "device %s is served by stack '%s' already",
 			    w->opts->dev, name);
@@ -135,31 +136,49 @@ int xdp_prepare(struct dmm_worker *w, char *err, size_t err_len)
 	return 0;
 }
 
-static void pin_dir(const struct dmm_worker *w, char dir[DIR_LEN])
+static int bpf_fs_mount(void)
 {
-	snprintf(dir, DIR_LEN, STACK_DIR "/%s", w->opts->name);
-}
-
-static int bpf_fs_make(const char *dir)
-{
-	static const char * const parents[] = { DMM_BPF_DIR, STACK_DIR };
 	struct statfs st;
-	size_t i;
 
 	if (statfs(BPF_FS, &st))
 		return -errno;
-	if ((__u32)st.f_type != BPF_FS_MAGIC &&
-	    mount("bpf", BPF_FS, "bpf", 0, "mode=0700"))
-		return -errno;
-	for (i = 0; i < sizeof(parents) / sizeof(parents[0]); i++)
-		if (mkdir(parents[i], 0755) && errno != EEXIST)
-			return -errno;
-	return mkdir(dir, 0755) && errno != EEXIST ? -errno : 0;
+	if ((__u32)st.f_type == BPF_FS_MAGIC)
+		return 0;
+	return mount("bpf", BPF_FS, "bpf", 0, "mode=0700") ? -errno : 0;
 }
 
+/* Where the stack's pins are; 0, or -ENAMETOOLONG. */
+static int pin_dir(const struct dmm_worker *w, char dir[PATH_MAX])
+{
+	return snprintf(dir, PATH_MAX, "%s/stack/%s", w->opts->bpf_dir, w->opts->name) <
+		       PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* mkdir -p below the BPF file system. */
+static int pin_dir_make(char *dir)
+{
+	char *slash = dir;
+	int ret = 0;
+
+	if (strncmp(dir, BPF_FS "/", strlen(BPF_FS "/")))
+		return -EINVAL;
+	slash = dir + strlen(BPF_FS);
+	do {
+		slash = strchr(slash + 1, '/');
+		if (slash)
+			*slash = '\0';
+		if (mkdir(dir, 0755) && errno != EEXIST)
+			ret = -errno;
+		if (slash)
+			*slash = '/';
+	} while (slash && !ret);
+	return ret;
+}
+
+/* The stack's folder; "stack" and the one above it too if nobody uses them. */
 static void unpin(const char *dir)
 {
-	char path[PATH_LEN];
+	char path[PATH_MAX + 16];
 	size_t i;
 
 	for (i = 0; i < NPINS; i++) {
@@ -168,12 +187,14 @@ static void unpin(const char *dir)
 	}
 	snprintf(path, sizeof(path), "%s/prog", dir);
 	unlink(path);
-	rmdir(dir);
+	snprintf(path, sizeof(path), "%s", dir);
+	for (i = 0; i < 3 && !rmdir(path); i++)
+		*strrchr(path, '/') = '\0';
 }
 
 static int pin(int fd, const char *dir, const char *name)
 {
-	char path[PATH_LEN];
+	char path[PATH_MAX + 16];
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	return bpf_obj_pin(fd, path) ? -errno : 0;
@@ -211,9 +232,9 @@ int xdp_adopt(struct dmm_worker *w, char *err, size_t err_len)
 		.nr_map_ids = MAPS_MAX,
 		.map_ids = (__u64)(unsigned long)ids,
 	};
-	char dir[DIR_LEN];
+	char dir[PATH_MAX];
+	int ret, tries = 8;
 	__u32 id, i;
-	int ret;
 
 	ret = bpf_xdp_query_id(w->ifindex, 0, &id);
 	if (!ret && !id)
@@ -224,9 +245,17 @@ int xdp_adopt(struct dmm_worker *w, char *err, size_t err_len)
 		return fail(err, err_len, ret,
 			    "device %s: the XDP program did not stay: %s",
 			    w->opts->dev, strerror(-ret));
-	pin_dir(w, dir);
-	unpin(dir);
-	ret = bpf_fs_make(dir);
+	ret = pin_dir(w, dir);
+	if (!ret) {
+		unpin(dir);
+		ret = bpf_fs_mount();
+	}
+	if (!ret) {
+		/* a worker that ends takes empty folders away: again, then */
+		do {
+			ret = pin_dir_make(dir);
+		} while (ret == -ENOENT && --tries);
+	}
 	if (ret)
 		return fail(err, err_len, ret, "%s: cannot be made: %s", dir,
 			    strerror(-ret));
@@ -245,10 +274,9 @@ int xdp_adopt(struct dmm_worker *w, char *err, size_t err_len)
 
 void xdp_release(struct dmm_worker *w)
 {
-	char dir[DIR_LEN];
+	char dir[PATH_MAX];
 
-	if (w->port.pinned) {
-		pin_dir(w, dir);
+	if (w->port.pinned && !pin_dir(w, dir)) {
 		unpin(dir);
 		w->port.pinned = false;
 	}
