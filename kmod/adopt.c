@@ -136,6 +136,8 @@ void dmm_adopt_undo(struct sock *sk)
 	struct dmm_family *f = dmm_family(sk);
 
 	if (dmm_is_adopted(sk)) {
+		/* The worker's, of dmm_sock_sync(): TCP counts its own. */
+		tcp_sk(sk)->packets_out = 0;
 		filter_detach(sk);
 		sk->sk_backlog_rcv = f->base->backlog_rcv;
 	}
@@ -239,8 +241,6 @@ static enum dmm_fallback assign_listen(struct sock *sk,
 {
 	struct dmm_sock *ds;
 
-	if (inet_csk(sk)->icsk_accept_queue.rskq_defer_accept)
-		return DMM_FALLBACK_SOCKOPT;
 	ds = dmm_sock_alloc(stack, sk);
 	if (!ds)
 		return DMM_FALLBACK_NO_MEMORY;

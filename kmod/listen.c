@@ -32,12 +32,21 @@
 
 /* ---- the listener ----------------------------------------------------- */
 
+/* TCP keeps it as the number of SYN-ACKs: after 1, 2, 4 ... seconds. */
+static u32 defer_secs(struct sock *sk)
+{
+	u8 n = READ_ONCE(inet_csk(sk)->icsk_accept_queue.rskq_defer_accept);
+
+	return min((1U << min(n, 16U)) - 1, TCP_RTO_MAX / HZ);
+}
+
 static void fill_op_listen(struct sock *sk, struct dmm_sock *ds)
 {
 	struct dmm_op_listen op = {
 		.family = sk->sk_family,
 		.port = inet_sk(sk)->inet_sport,
 		.backlog = READ_ONCE(sk->sk_max_ack_backlog),
+		.defer = defer_secs(sk),
 		.ifindex = ds->stack->ifindex,
 	};
 
@@ -123,6 +132,24 @@ static int dmm_listen(struct socket *sock, int backlog)
 	}
 	release_sock(sk);
 	return err;
+}
+
+static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
+				 sockptr_t optval, unsigned int optlen)
+{
+	struct proto *base = dmm_family(sk)->base;
+	int err = base->setsockopt(sk, level, optname, optval, optlen);
+
+	if (err || level != SOL_TCP || optname != TCP_DEFER_ACCEPT)
+		return err;
+
+	lock_sock(sk);
+	if (dmm_is_listening(sk)) {
+		fill_op_listen(sk, dmm_sk(sk));
+		dmm_sock_post(dmm_sk(sk), DMM_OP_LISTEN);
+	}
+	release_sock(sk);
+	return 0;
 }
 
 static int dmm_accept(struct socket *sock, struct socket *newsock,
@@ -491,6 +518,7 @@ void dmm_listen_proto_init(struct dmm_family *f)
 	f->listening.close = dmm_listen_close;
 	f->listening.disconnect = dmm_listen_disconnect;
 	f->listening.release_cb = dmm_release_cb;
+	f->listening.setsockopt = dmm_listen_setsockopt;
 
 	f->listening_ops = *f->base_ops;
 	f->listening_ops.listen = dmm_listen;

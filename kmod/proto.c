@@ -7,7 +7,6 @@
  */
 #include <linux/errqueue.h>
 #include <linux/poll.h>
-#include <asm/ioctls.h>
 #include <linux/sched/signal.h>
 #include <net/inet_common.h>
 #include <net/inet_hashtables.h>
@@ -44,7 +43,20 @@ static bool readable(struct sock *sk, u32 target)
 	return ret;
 }
 
-/* A quarter of the ring, so that a writer is not woken for each segment. */
+/*
+ * How much of the transmit ring a program may fill: what it asked for. SO_SNDBUF
+ * counts what TCP's buffers cost, some two bytes for each.
+ */
+static u32 tx_limit(const struct sock *sk, const struct dmm_sock *ds)
+{
+	u32 size = ds->stack->arena->geo.tx_size;
+
+	if (!(READ_ONCE(sk->sk_userlocks) & SOCK_SNDBUF_LOCK))
+		return size;
+	return clamp_t(u32, READ_ONCE(sk->sk_sndbuf) / 2, DMM_RING_MIN, size);
+}
+
+/* A quarter of that, so that a writer is not woken for each segment. */
 static bool writeable(struct sock *sk)
 {
 	struct dmm_sock *ds;
@@ -53,10 +65,10 @@ static bool writeable(struct sock *sk)
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
 	if (ds) {
-		u32 size = ds->stack->arena->geo.tx_size;
+		u32 limit = tx_limit(sk, ds);
 		u32 used = dmm_sock_tx_used(ds);
 
-		ret = used == DMM_RING_BROKEN || size - used >= size / 4;
+		ret = used == DMM_RING_BROKEN || used + limit / 4 <= limit;
 	}
 	rcu_read_unlock();
 	return ret;
@@ -84,7 +96,7 @@ static void arm_room(struct sock *sk)
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
 	if (ds)
-		dmm_sock_arm_room(ds);
+		dmm_sock_arm_room(ds, tx_limit(sk, ds) / 4);
 	rcu_read_unlock();
 }
 
@@ -156,31 +168,21 @@ static int connect_native(struct sock *sk, struct dmm_sock *ds,
 static void fill_op_connect(struct sock *sk, struct dmm_sock *ds)
 {
 	const struct inet_sock *inet = inet_sk(sk);
-	int ttl = READ_ONCE(inet->uc_ttl);
 	struct dmm_op_connect op = {
 		.family = ds->path.family,
-		.dscp = READ_ONCE(inet->tos),
 		.sport = inet->inet_sport,
 		.dport = inet->inet_dport,
 		.ifindex = ds->stack->ifindex,
 	};
 
 	if (ds->path.family == AF_INET6) {
-		struct ipv6_pinfo *np = inet6_sk(sk);
-
-		op.dscp = np->tclass;
-		ttl = np->hop_limit;
-		if (ttl < 0)
-			ttl = READ_ONCE(sock_net(sk)->ipv6.devconf_all->hop_limit);
 		memcpy(op.saddr, &sk->sk_v6_rcv_saddr, sizeof(op.saddr));
 		memcpy(op.daddr, &sk->sk_v6_daddr, sizeof(op.daddr));
 	} else {
-		if (ttl < 0)
-			ttl = READ_ONCE(sock_net(sk)->ipv4.sysctl_ip_default_ttl);
 		op.saddr[0] = inet->inet_saddr;
 		op.daddr[0] = inet->inet_daddr;
 	}
-	op.ttl = ttl;
+	dmm_sock_ip_options(sk, &op.dscp, &op.ttl);
 
 	spin_lock_bh(&ds->stack->op_lock);
 	ds->op_connect = op;
@@ -224,6 +226,7 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 	tp->snd_nxt = tp->write_seq;
 	tp->snd_una = tp->write_seq;
 
+	inet_csk(sk)->icsk_pmtu_cookie = ds->path.mtu;
 	/* As tcp_connect_init(): what an earlier connection left. */
 	WRITE_ONCE(sk->sk_err, 0);
 	sock_reset_flag(sk, SOCK_DONE);
@@ -300,6 +303,8 @@ static void dmm_shutdown(struct sock *sk, int how)
 static bool close_aborts(struct sock *sk, struct dmm_sock *ds)
 {
 	if (sk->sk_state == TCP_SYN_SENT)
+		return true;
+	if (sk->sk_state == TCP_FIN_WAIT2 && tcp_sk(sk)->linger2 < 0)
 		return true;
 	/* Data that nobody will read: RFC 2525, section 2.17. */
 	if (dmm_sock_rx_avail(ds))
@@ -406,11 +411,13 @@ static int wait_room(struct sock *sk, long *timeo)
 	return done < 0 ? done : 0;
 }
 
-/* Give @len more bytes to the worker. */
-static void tx_publish(struct dmm_sock *ds, u32 len)
+/* Give @len more bytes to the worker; @more will follow. */
+static void tx_publish(struct dmm_sock *ds, u32 len, bool more)
 {
 	u32 old = ds->tx_prod;
 
+	if (more)
+		WRITE_ONCE(ds->shm->tx_more, old + len);
 	WRITE_ONCE(ds->tx_prod, old + len);
 	/* Pairs with the worker's load-acquire before it reads the bytes. */
 	smp_store_release(&ds->shm->tx_prod, old + len);
@@ -424,7 +431,7 @@ static void tx_publish(struct dmm_sock *ds, u32 len)
 static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 {
 	struct dmm_sock *ds = dmm_sk(sk);
-	u32 used, room;
+	u32 used, limit;
 	size_t n;
 
 	if (!ds)
@@ -434,16 +441,16 @@ static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 		dmm_sock_broken(sk, ds);
 		return -EPIPE;
 	}
-	room = ds->tx.size - used;
-	if (!room)
+	limit = tx_limit(sk, ds);
+	if (used >= limit)
 		return 0;
 	/* By pieces, so that the worker begins while the rest is copied. */
-	n = min3((size_t)room, msg_data_left(msg), (size_t)SZ_64K);
+	n = min3((size_t)(limit - used), msg_data_left(msg), (size_t)SZ_64K);
 	n = dmm_ring_from_iter(ds->stack->arena, &ds->tx, ds->tx_prod, n,
 			       &msg->msg_iter);
 	if (!n)
 		return -EFAULT;
-	tx_publish(ds, n);
+	tx_publish(ds, n, msg->msg_flags & MSG_MORE && !msg_data_left(msg));
 	return n;
 }
 
@@ -579,7 +586,7 @@ static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 		dmm_sock_broken(sk, ds);
 		return 0;
 	}
-	if (avail <= skip)
+	if (avail <= skip || !len)
 		return 0;
 
 	n = min_t(size_t, len, avail - skip);
@@ -676,10 +683,21 @@ static int recvmsg_locked(struct sock *sk, struct msghdr *msg, size_t len,
 	return copied ?: err;
 }
 
+/* As tcp_inq_hint(): after the FIN never 0, for there is an end to read. */
+static int rx_left(const struct sock *sk, const struct dmm_sock *ds)
+{
+	u32 avail = ds ? dmm_sock_rx_avail(ds) : 0;
+
+	if (avail == DMM_RING_BROKEN)
+		avail = 0;
+	return avail ?: sock_flag(sk, SOCK_DONE);
+}
+
 static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 		       int flags, int *addr_len)
 {
 	struct dmm_sock *ds;
+	bool tell = false;
 	int ret;
 
 	if (unlikely(flags & MSG_ERRQUEUE))
@@ -694,134 +712,20 @@ static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 	ds = dmm_sk(sk);
 	if (ds)
 		dmm_sock_sync(sk, ds);
+	if (ret >= 0 && (tcp_sk(sk)->recvmsg_inq || msg->msg_get_inq)) {
+		msg->msg_inq = rx_left(sk, ds);
+		tell = tcp_sk(sk)->recvmsg_inq;
+	}
 	/* An edge for each arrival, as native: epoll's EPOLLET leans on it. */
 	arm_rx(sk);
 	release_sock(sk);
+	if (tell)
+		put_cmsg(msg, SOL_TCP, TCP_CM_INQ, sizeof(msg->msg_inq),
+			 &msg->msg_inq);
 	return ret;
 }
 
 /* ---- the rest --------------------------------------------------------- */
-
-static int dmm_ioctl(struct sock *sk, int cmd, int *karg)
-{
-	struct dmm_sock *ds;
-	u32 n = 0;
-
-	lock_sock(sk);
-	ds = dmm_sk(sk);
-	switch (cmd) {
-	case SIOCINQ:
-		n = ds ? dmm_sock_rx_avail(ds) : 0;
-		break;
-	case SIOCATMARK:
-		break;
-	case SIOCOUTQ:
-	case SIOCOUTQNSD:
-		n = ds ? dmm_sock_tx_used(ds) : 0;
-		break;
-	default:
-		release_sock(sk);
-		return -ENOIOCTLCMD;
-	}
-	release_sock(sk);
-	*karg = n == DMM_RING_BROKEN ? 0 : n;
-	return 0;
-}
-
-/* SO_KEEPALIVE; its flag is not set yet. TCP's would arm the kernel's timer. */
-static void dmm_keepalive(struct sock *sk, int val)
-{
-	struct dmm_sock *ds = dmm_sk(sk);
-
-	if (ds && sk->sk_state != TCP_CLOSE)
-		dmm_sock_post_options(sk, ds, val);
-}
-
-/* TCP's would arm the kernel's timer here too. */
-static int set_keepidle(struct sock *sk, sockptr_t optval, unsigned int optlen)
-{
-	int val;
-
-	if (optlen < sizeof(val))
-		return -EINVAL;
-	if (copy_from_sockptr(&val, optval, sizeof(val)))
-		return -EFAULT;
-	if (val < 1 || val > MAX_TCP_KEEPIDLE)
-		return -EINVAL;
-	lock_sock(sk);
-	WRITE_ONCE(tcp_sk(sk)->keepalive_time, val * HZ);
-	release_sock(sk);
-	return 0;
-}
-
-static int dmm_setsockopt(struct sock *sk, int level, int optname,
-			  sockptr_t optval, unsigned int optlen)
-{
-	struct proto *base = dmm_family(sk)->base;
-	struct dmm_sock *ds;
-	int err;
-
-	if (level != SOL_TCP)
-		return base->setsockopt(sk, level, optname, optval, optlen);
-
-	switch (optname) {
-	case TCP_KEEPIDLE:
-		err = set_keepidle(sk, optval, optlen);
-		break;
-	/* These change a live connection, which the kernel does not have. */
-	case TCP_REPAIR:
-	case TCP_REPAIR_QUEUE:
-	case TCP_REPAIR_OPTIONS:
-	case TCP_REPAIR_WINDOW:
-	case TCP_QUEUE_SEQ:
-	case TCP_TIMESTAMP:
-	case TCP_MD5SIG:
-	case TCP_MD5SIG_EXT:
-	case TCP_AO_ADD_KEY:
-	case TCP_AO_DEL_KEY:
-	case TCP_AO_INFO:
-	case TCP_AO_REPAIR:
-		return -EOPNOTSUPP;
-	default:
-		err = base->setsockopt(sk, level, optname, optval, optlen);
-	}
-	if (err)
-		return err;
-
-	switch (optname) {
-	case TCP_NODELAY:
-	case TCP_KEEPIDLE:
-	case TCP_KEEPINTVL:
-	case TCP_KEEPCNT:
-	case TCP_USER_TIMEOUT:
-		lock_sock(sk);
-		ds = dmm_sk(sk);
-		if (ds && sk->sk_state != TCP_CLOSE)
-			dmm_sock_post_options(sk, ds,
-					      sock_flag(sk, SOCK_KEEPOPEN));
-		release_sock(sk);
-	}
-	return 0;
-}
-
-static int dmm_getsockopt(struct sock *sk, int level, int optname,
-			  char __user *optval, int __user *optlen)
-{
-	struct dmm_sock *ds;
-
-	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE)
-		return -EOPNOTSUPP;
-	if (level == SOL_TCP &&
-	    (optname == TCP_INFO || optname == TCP_MAXSEG)) {
-		lock_sock(sk);
-		ds = dmm_sk(sk);
-		if (ds)
-			dmm_sock_sync(sk, ds);
-		release_sock(sk);
-	}
-	return dmm_family(sk)->base->getsockopt(sk, level, optname, optval,
-						optlen);
-}
 
 /* The filter lets nothing through; this is for what was on its way already. */
 static int dmm_backlog_rcv(struct sock *sk, struct sk_buff *skb)

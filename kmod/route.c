@@ -109,6 +109,7 @@ static bool route_v4(struct sock *sk, const struct dmm_stack *stack,
 	     rt->rt_type == RTN_UNICAST && fl4.daddr == daddr &&
 	     !dst_xfrm(&rt->dst);
 	set_v4(&path->saddr, fl4.saddr);
+	path->mtu = dst_mtu(&rt->dst);
 	ip_rt_put(rt);
 	return ok;
 }
@@ -152,6 +153,7 @@ static bool route_v6(struct sock *sk, const struct dmm_stack *stack,
 	ok = dst->dev->ifindex == stack->ifindex && !dst_xfrm(dst) &&
 	     !(dst_rt6_info(dst)->rt6i_flags & (RTF_LOCAL | RTF_REJECT));
 	path->saddr = fl6.saddr;
+	path->mtu = dst_mtu(dst);
 	dst_release(dst);
 	return ok;
 }

@@ -19,6 +19,7 @@ struct sockaddr;
  * @scope: the device of a link-local remote address, or 0
  * @daddr: the remote address; for AF_INET the last word, the rest is zero
  * @saddr: the local address, likewise
+ * @mtu: the route's, bytes; not part of what it leads to
  */
 struct dmm_path {
 	u16 family;
@@ -26,6 +27,7 @@ struct dmm_path {
 	u32 scope;
 	struct in6_addr daddr;
 	struct in6_addr saddr;
+	u32 mtu;
 };
 
 bool dmm_path_parse(const struct sock *sk, const struct sockaddr *uaddr,

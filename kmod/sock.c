@@ -105,6 +105,7 @@ void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds)
 	u32 mss = READ_ONCE(ds->shm->snd_mss), cwnd = READ_ONCE(ds->shm->snd_cwnd);
 	u32 avail = dmm_sock_rx_avail(ds), used = dmm_sock_tx_used(ds);
 	struct tcp_sock *tp = tcp_sk(sk);
+	u32 unsent;
 
 	if (mss) {
 		tp->mss_cache = min(mss, 65535U);
@@ -114,8 +115,11 @@ void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds)
 	tp->total_retrans = READ_ONCE(ds->shm->retrans);
 	if (avail != DMM_RING_BROKEN)
 		WRITE_ONCE(tp->copied_seq, tp->rcv_nxt - avail);
-	if (used != DMM_RING_BROKEN)
-		WRITE_ONCE(tp->write_seq, tp->snd_una + used);
+	if (used == DMM_RING_BROKEN)
+		return;
+	WRITE_ONCE(tp->write_seq, tp->snd_una + used);
+	unsent = min(dmm_sock_tx_unsent(ds), used);
+	tp->packets_out = DIV_ROUND_UP(used - unsent, max(tp->mss_cache, 1U));
 }
 
 /**
@@ -146,6 +150,23 @@ u32 dmm_sock_tx_used(const struct dmm_sock *ds)
 	/* Pairs with the worker's store-release after it let go of the bytes. */
 	used = READ_ONCE(ds->tx_prod) - smp_load_acquire(&ds->shm->tx_cons);
 	return used <= ds->stack->arena->geo.tx_size ? used : DMM_RING_BROKEN;
+}
+
+/**
+ * dmm_sock_tx_unsent - of these, the bytes that have not left yet
+ * @ds: the socket's state, kept alive by the caller
+ *
+ * As the worker says; for information only. Return: bytes, or DMM_RING_BROKEN.
+ */
+u32 dmm_sock_tx_unsent(const struct dmm_sock *ds)
+{
+	u32 used = dmm_sock_tx_used(ds), unsent;
+
+	if (used == DMM_RING_BROKEN)
+		return used;
+	/* More than there is: it was acknowledged since. */
+	unsent = READ_ONCE(ds->tx_prod) - READ_ONCE(ds->shm->tx_sent);
+	return unsent <= used ? unsent : 0;
 }
 
 /*
@@ -191,17 +212,17 @@ bool dmm_sock_arm_rx(struct dmm_sock *ds)
 }
 
 /**
- * dmm_sock_arm_room - ask for an event when a quarter of the ring became free
- * @ds: the socket's state, kept alive by the caller; its ring is at least that full
+ * dmm_sock_arm_room - ask for an event when some of the ring became free
+ * @ds: the socket's state, kept alive by the caller
+ * @bytes: how much; the ring holds at least that
  *
  * The caller looks at the room again afterwards.
  */
-void dmm_sock_arm_room(struct dmm_sock *ds)
+void dmm_sock_arm_room(struct dmm_sock *ds, u32 bytes)
 {
 	u32 seen;
 
-	arm(&ds->shm->tx_room_event, &ds->shm->tx_cons,
-	    ds->stack->arena->geo.tx_size / 4 - 1, &seen);
+	arm(&ds->shm->tx_room_event, &ds->shm->tx_cons, bytes - 1, &seen);
 }
 
 static void sock_write_space(struct sock *sk)
@@ -265,6 +286,12 @@ static bool sock_fin_acked(struct sock *sk)
 {
 	switch (sk->sk_state) {
 	case TCP_FIN_WAIT1:
+		/* Closed, and the program wants no FIN_WAIT2 (TCP_LINGER2). */
+		if (sock_flag(sk, SOCK_DEAD) && tcp_sk(sk)->linger2 < 0) {
+			dmm_sock_post(dmm_sk(sk), DMM_OP_ABORT);
+			tcp_done(sk);
+			return true;
+		}
 		tcp_set_state(sk, TCP_FIN_WAIT2);
 		WRITE_ONCE(sk->sk_shutdown, sk->sk_shutdown | SEND_SHUTDOWN);
 		if (!sock_flag(sk, SOCK_DEAD))
@@ -517,6 +544,38 @@ void dmm_sock_post(struct dmm_sock *ds, u32 op)
 }
 
 /**
+ * dmm_sock_ip_options - what the program wants in the IP header
+ * @sk: the socket; the caller holds its lock
+ * @tos: type of service, or traffic class
+ * @ttl: time to live, or hop limit
+ */
+void dmm_sock_ip_options(const struct sock *sk, u8 *tos, u8 *ttl)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+	int val = READ_ONCE(inet->uc_ttl);
+
+	*tos = READ_ONCE(inet->tos);
+	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr)) {
+		*tos = inet6_sk(sk)->tclass;
+		val = READ_ONCE(inet6_sk(sk)->hop_limit);
+		if (val < 0)
+			val = READ_ONCE(sock_net(sk)->ipv6.devconf_all->hop_limit);
+	} else if (val < 0) {
+		val = READ_ONCE(sock_net(sk)->ipv4.sysctl_ip_default_ttl);
+	}
+	*ttl = val;
+}
+
+/* How long a FIN is waited for; what is to be none was none before. */
+static u32 fin_timeout_ms(const struct sock *sk)
+{
+	int val = READ_ONCE(tcp_sk(sk)->linger2) ?:
+		  READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_fin_timeout);
+
+	return max(jiffies_to_msecs(max(val, 0)), 1U);
+}
+
+/**
  * dmm_sock_post_options - tell the worker the options as they now are
  * @sk: the socket; the caller holds its lock
  * @ds: its state
@@ -530,13 +589,21 @@ void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds, bool keepalive)
 		.keepintvl = keepalive_intvl_when(tp) / HZ,
 		.keepcnt = keepalive_probes(tp),
 		.user_timeout = READ_ONCE(inet_csk(sk)->icsk_user_timeout),
+		.fin_timeout = fin_timeout_ms(sk),
 	};
 
+	dmm_sock_ip_options(sk, &opts.dscp, &opts.ttl);
+	if (sk->sk_userlocks & SOCK_RCVBUF_LOCK)
+		opts.rcvbuf = tcp_win_from_space(sk, READ_ONCE(sk->sk_rcvbuf));
 	if (tp->nonagle & TCP_NAGLE_OFF)
 		opts.set |= DMM_OPT_NODELAY;
+	if (tp->nonagle & TCP_NAGLE_CORK)
+		opts.set |= DMM_OPT_CORK;
 	if (keepalive)
 		opts.set |= DMM_OPT_KEEPALIVE;
 
+	opts.seq = ++ds->opt_seq;
+	WRITE_ONCE(ds->shm->opt_seq, opts.seq);
 	spin_lock_bh(&ds->stack->op_lock);
 	ds->op_options = opts;
 	spin_unlock_bh(&ds->stack->op_lock);

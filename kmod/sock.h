@@ -35,6 +35,7 @@
  * @rx: receive ring
  * @tx_prod: bytes put into @tx, the truth of shm->tx_prod
  * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
+ * @opt_seq: dmm_op_options.seq of the last one posted
  * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it
  *
  * @strict: DMM_ASSIGN_F_STRICT
@@ -68,6 +69,7 @@ struct dmm_sock {
 	struct dmm_ring rx;
 	u32 tx_prod;
 	u32 rx_cons;
+	u32 opt_seq;
 	bool posted;
 	bool strict;
 	u32 rx_told;
@@ -122,8 +124,10 @@ void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds,
 void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds);
 u32 dmm_sock_rx_avail(const struct dmm_sock *ds);
 u32 dmm_sock_tx_used(const struct dmm_sock *ds);
+u32 dmm_sock_tx_unsent(const struct dmm_sock *ds);
+void dmm_sock_ip_options(const struct sock *sk, u8 *tos, u8 *ttl);
 bool dmm_sock_arm_rx(struct dmm_sock *ds);
-void dmm_sock_arm_room(struct dmm_sock *ds);
+void dmm_sock_arm_room(struct dmm_sock *ds, u32 bytes);
 
 /* More than a ring can hold: the worker's index is out of range. */
 #define DMM_RING_BROKEN		U32_MAX

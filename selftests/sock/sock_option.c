@@ -270,6 +270,7 @@ RIG_TEST(option, maxseg)
 
 	r->fd = rig_socket(r, 0);
 	ASSERT_EQ(0, set_int(r->fd, TCP, TCP_MAXSEG, 700));
+	r->adopted = false;	/* such a one falls back: dmm(7) */
 	CONNECT(r);
 	ASSERT_EQ(0, wire_find(wire, r, SEG_SYN, &syn));
 	EXPECT_EQ(700, syn.mss);

@@ -245,7 +245,7 @@ TEST_F(hostile, bad_ops)
 	BAD(op.listen.flags = 2);
 	BAD(op.listen.ifindex = 0);
 	BAD(op.listen.addr[2] = 1);
-	BAD(op.listen.__reserved[3] = 1);
+	BAD(op.listen.__reserved[2] = 1);
 	good = op_attach(1, 1, 0);
 	BAD(op.gen = 0);
 	BAD(op.flags = 1);

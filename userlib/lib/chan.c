@@ -246,6 +246,27 @@ void dmm_chan_slot_info(struct dmm_chan *chan, __u32 slot,
 	store_relaxed(&s->retrans, info->retrans);
 }
 
+int dmm_chan_tx_used(struct dmm_chan *chan, __u32 slot, bool *more)
+{
+	struct dmm_ring *tx = dmm_chan_tx(chan, slot);
+	int used = dmm_ring_used(tx);
+
+	/* written before the index that dmm_ring_used() acquired */
+	*more = load_relaxed(&slot_of(chan, slot)->tx_more) == tx->seen;
+	return used;
+}
+
+__u32 dmm_chan_opt_seq(struct dmm_chan *chan, __u32 slot)
+{
+	return load_relaxed(&slot_of(chan, slot)->opt_seq);
+}
+
+void dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len)
+{
+	store_relaxed(&slot_of(chan, slot)->tx_sent,
+		      dmm_chan_tx(chan, slot)->index + len);
+}
+
 int dmm_chan_op_get(struct dmm_chan *chan, struct dmm_op *op)
 {
 	return msg_ring_get(&chan->in, op);

@@ -72,6 +72,22 @@ static bool host_tx_arm(struct dmm_conn *conn)
 	return dmm_ring_arm(conn->tx, 0);
 }
 
+static int host_tx_used(struct dmm_conn *conn, bool *more)
+{
+	struct dmm_chan *chan = conn->ch->chan;
+	uint32_t slot = conn - conn->ch->conns;
+	int used = dmm_chan_tx_used(chan, slot, more);
+
+	if (used > 0 && dmm_chan_opt_seq(chan, slot) != conn->opt_seq)
+		return -EAGAIN;
+	return used;
+}
+
+static void host_tx_sent(struct dmm_conn *conn, uint32_t len)
+{
+	dmm_chan_tx_sent(conn->ch->chan, conn - conn->ch->conns, len);
+}
+
 static void host_fin(struct dmm_conn *conn)
 {
 	conn_pend(conn, PEND_FIN);
@@ -195,6 +211,8 @@ const struct dmm_host_ops worker_host_ops = {
 	.tx_peek = host_tx_peek,
 	.tx_acked = host_tx_acked,
 	.tx_arm = host_tx_arm,
+	.tx_used = host_tx_used,
+	.tx_sent = host_tx_sent,
 	.fin = host_fin,
 	.fin_acked = host_fin_acked,
 	.failed = host_failed,
@@ -239,8 +257,7 @@ static bool listen_ok(const struct dmm_worker *w, const struct dmm_op *op)
 
 	return !op->flags && l->port && addr_ok(l->family, l->addr, true) &&
 	       !(l->flags & ~DMM_LISTEN_V6ONLY) &&
-	       !(l->__reserved[0] | l->__reserved[1] | l->__reserved[2] |
-		 l->__reserved[3]) &&
+	       !(l->__reserved[0] | l->__reserved[1] | l->__reserved[2]) &&
 	       l->ifindex == (uint32_t)w->ifindex;
 }
 
@@ -293,7 +310,7 @@ static bool op_listen(struct channel *ch, const struct dmm_op *op)
 	if (conn->live) {
 		if (conn->gen != op->gen || !conn->sl)
 			return false;
-		w->ops->backlog(conn->sl, op->listen.backlog);
+		w->ops->relisten(conn->sl, &op->listen);
 		return true;
 	}
 	conn = conn_open(ch, op);
@@ -332,7 +349,7 @@ static bool op_attach(struct channel *ch, const struct dmm_op *op)
 	return true;
 }
 
-/* What a listener can be told, apart from its backlog. */
+/* What a listener can be told, apart from DMM_OP_LISTEN. */
 static bool op_run_listener(struct dmm_conn *conn, const struct dmm_op *op)
 {
 	if (op->op != DMM_OP_ABORT)
@@ -366,6 +383,7 @@ static bool op_run(struct channel *ch, const struct dmm_op *op)
 		return true;
 	switch (op->op) {
 	case DMM_OP_OPTIONS:
+		conn->opt_seq = op->options.seq;
 		ops->options(conn->sc, &op->options);
 		return true;
 	case DMM_OP_TX:

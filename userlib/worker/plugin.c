@@ -29,7 +29,7 @@ static int ops_check(const struct dmm_stack_ops *ops, const char *path,
 	if (!ops->create || !ops->destroy || !ops->connect || !ops->tx_ready ||
 	    !ops->rx_room || !ops->shutdown || !ops->close || !ops->abort ||
 	    !ops->options || !ops->unreachable || !ops->input || !ops->poll ||
-	    !ops->stats || !ops->listen != !ops->backlog ||
+	    !ops->stats || !ops->listen != !ops->relisten ||
 	    !ops->listen != !ops->unlisten || !ops->listen != !ops->attach)
 		return fail(err, err_len, -EPROTO,
 			    "%s: plug-in lacks an operation", path);

@@ -76,6 +76,7 @@ struct rte_mempool;
  * @sl: likewise, of a listener, which has neither rings nor @sc
  * @live: between CONNECT, LISTEN or ATTACH and the final event
  * @pend: PEND_*, on the channel's list while not zero
+ * @opt_seq: of the client's options that the plug-in has heard of
  * @rx_due, @room_due: the client waits for it; found when the ring was full
  * @final: the final event and its error
  * @listener: what it is, or was
@@ -91,6 +92,7 @@ struct dmm_conn {
 	uint32_t pend;
 	uint32_t final;
 	uint32_t error;
+	uint32_t opt_seq;
 	bool rx_due;
 	bool room_due;
 	bool listener;

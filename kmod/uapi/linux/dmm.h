@@ -262,10 +262,15 @@ struct dmm_arena_hdr {
  * @rx_cons: client: bytes taken from the receive ring
  * @rx_event: client: send DMM_EV_RX when rx_prod passes this
  * @tx_room_event: client: send DMM_EV_ROOM when tx_cons passes this
+ * @tx_more: client: tx_prod as of the last send with MSG_MORE. While tx_prod is
+ *	that, the stack may keep back what does not fill a segment, for 200 ms
+ * @opt_seq: client: dmm_op_options.seq of the last DMM_OP_OPTIONS sent, written before
+ *	that. Bytes that come after it wait for that op, which may come after them
  * @tx_cons: stack: bytes of the transmit ring that the peer has acknowledged
  * @rx_prod: stack: bytes put into the receive ring
  * @tx_event: stack: send DMM_OP_TX when tx_prod passes this
  * @rx_room_event: stack: send DMM_OP_ROOM when rx_cons passes this
+ * @tx_sent: stack: bytes of the transmit ring that left at least once
  * @srtt_us: stack, for information only, as all that follow: smoothed round trip
  * @snd_cwnd: congestion window, bytes
  * @snd_mss: segment size, bytes
@@ -277,14 +282,17 @@ struct dmm_slot {
 	__u32 rx_cons;
 	__u32 rx_event;
 	__u32 tx_room_event;
-	__u32 __reserved0[12];
+	__u32 tx_more;
+	__u32 opt_seq;
+	__u32 __reserved0[10];
 
 	/* written by the stack */
 	__u32 tx_cons;
 	__u32 rx_prod;
 	__u32 tx_event;
 	__u32 rx_room_event;
-	__u32 __reserved1[12];
+	__u32 tx_sent;
+	__u32 __reserved1[11];
 
 	/* written by the stack, seldom */
 	__u32 srtt_us;
@@ -300,7 +308,9 @@ struct dmm_slot {
 enum dmm_op_type {
 	DMM_OP_NONE,
 	DMM_OP_CONNECT,		/* open; struct dmm_op_connect */
-	DMM_OP_LISTEN,		/* listen, or change the backlog; dmm_op_listen */
+	DMM_OP_LISTEN,		/* listen; again: backlog and defer as they now are;
+				 * dmm_op_listen
+				 */
 	DMM_OP_ATTACH,		/* the slot of an offered child; dmm_op_attach */
 	DMM_OP_OPTIONS,		/* the options as they now are; dmm_op_options */
 	DMM_OP_TX,		/* tx_prod passed tx_event */
@@ -340,11 +350,13 @@ struct dmm_op_connect {
 };
 
 /**
- * struct dmm_op_listen - the listener to open, or its new backlog
+ * struct dmm_op_listen - the listener to open, or to change
  * @family: AF_INET, AF_INET6
  * @port: local port, network order
  * @flags: DMM_LISTEN_*
  * @backlog: children that may wait for the client at a time
+ * @defer: seconds for which a child is not offered until it has received something
+ *	(TCP_DEFER_ACCEPT), 0 for none
  * @ifindex: the device
  * @addr: local address, network order; all zero for any address of the namespace
  *
@@ -358,7 +370,8 @@ struct dmm_op_listen {
 	__u32 backlog;
 	__u32 ifindex;
 	__be32 addr[4];
-	__u32 __reserved[4];
+	__u32 defer;
+	__u32 __reserved[3];
 };
 
 enum dmm_listen_flags {
@@ -379,6 +392,7 @@ struct dmm_op_attach {
 enum dmm_opt {
 	DMM_OPT_NODELAY = 1 << 0,	/* TCP_NODELAY is on */
 	DMM_OPT_KEEPALIVE = 1 << 1,	/* SO_KEEPALIVE is on */
+	DMM_OPT_CORK = 1 << 2,		/* TCP_CORK is on: as tx_more, for all */
 };
 
 /**
@@ -388,6 +402,12 @@ enum dmm_opt {
  * @keepintvl: seconds
  * @keepcnt: probes
  * @user_timeout: TCP_USER_TIMEOUT, milliseconds, 0 for none
+ * @fin_timeout: how long the peer's FIN is waited for after DMM_OP_CLOSE, milliseconds,
+ *	0 for the stack's default
+ * @rcvbuf: the receive window not to exceed, bytes, 0 for any; a hint
+ * @seq: one more than that of the socket's last one, the first being 1; or always 0
+ * @dscp: the IP type-of-service byte
+ * @ttl: the time to live, 0 for the stack's default
  */
 struct dmm_op_options {
 	__u32 set;
@@ -395,7 +415,13 @@ struct dmm_op_options {
 	__u32 keepintvl;
 	__u32 keepcnt;
 	__u32 user_timeout;
-	__u32 __reserved[7];
+	__u32 fin_timeout;
+	__u32 rcvbuf;
+	__u32 seq;
+	__u8 dscp;
+	__u8 ttl;
+	__u16 __reserved0;
+	__u32 __reserved[3];
 };
 
 /**

@@ -106,6 +106,22 @@ void dmm_chan_slot_info(struct dmm_chan *chan, __u32 slot,
 			const struct dmm_slot_info *info);
 
 /**
+ * dmm_chan_tx_used() - stack: what a slot's transmit ring holds
+ * @chan: the channel
+ * @slot: an open slot
+ * @more: set to whether the client said (MSG_MORE) that more follows its last byte
+ *
+ * Return: bytes, those that wait for their acknowledgement included, or -EPROTO.
+ */
+int dmm_chan_tx_used(struct dmm_chan *chan, __u32 slot, bool *more);
+
+/** dmm_chan_opt_seq() - stack: the slot's opt_seq, as of the bytes last looked at */
+__u32 dmm_chan_opt_seq(struct dmm_chan *chan, __u32 slot);
+
+/** dmm_chan_tx_sent() - stack: the first @len of these bytes left at least once */
+void dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len);
+
+/**
  * dmm_chan_op_get() - stack: take an op
  * @chan: the channel
  * @op: filled with a copy

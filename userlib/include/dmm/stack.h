@@ -115,6 +115,10 @@ struct dmm_stack_icmp {
  *	ring goes back to the client.
  * @tx_arm: ask for ->tx_ready() when the client adds to the transmit ring.
  *	Returns true if it has added already.
+ * @tx_used: bytes in the transmit ring, those not acknowledged included; -EPROTO.
+ *	*@more: the client said that more follows the last of them. -EAGAIN: there
+ *	are some for which ->options() must come first, and will.
+ * @tx_sent: the first @len bytes of the transmit ring have left; for people.
  * @fin: the peer's FIN; nothing more will be put.
  * @fin_acked: the peer has acknowledged our FIN.
  * @failed: refused, reset, timed out: @error as in struct dmm_event. Ends.
@@ -157,6 +161,8 @@ struct dmm_host_ops {
 	int (*tx_peek)(struct dmm_conn *conn, uint32_t off, const void **span);
 	void (*tx_acked)(struct dmm_conn *conn, uint32_t len);
 	bool (*tx_arm)(struct dmm_conn *conn);
+	int (*tx_used)(struct dmm_conn *conn, bool *more);
+	void (*tx_sent)(struct dmm_conn *conn, uint32_t len);
 	void (*fin)(struct dmm_conn *conn);
 	void (*fin_acked)(struct dmm_conn *conn);
 	void (*failed)(struct dmm_conn *conn, int error);
@@ -241,7 +247,8 @@ struct dmm_stack_stats {
  * @listen: begin a listener. @op is checked likewise. Several may have the same
  *	local end; children are spread over them. Returns 0 or a negative errno.
  *	NULL, as the next three, for a stack that only connects.
- * @backlog: how many children may wait for the client: @backlog + 1.
+ * @relisten: its @backlog and @defer are as @op has them now. @backlog + 1 children
+ *	may wait for the client.
  * @unlisten: end a listener; its children that are not attached are reset.
  * @attach: give a child to the client. @token is the one of incoming(), @listener
  *	its listener's. Returns 0; -ECONNRESET, there was such a child and it is
@@ -278,7 +285,8 @@ struct dmm_stack_ops {
 	int (*listen)(struct dmm_stack *stack, struct dmm_conn *listener,
 		      const struct dmm_op_listen *op,
 		      struct dmm_stack_listener **slp);
-	void (*backlog)(struct dmm_stack_listener *sl, uint32_t backlog);
+	void (*relisten)(struct dmm_stack_listener *sl,
+			 const struct dmm_op_listen *op);
 	void (*unlisten)(struct dmm_stack_listener *sl);
 	int (*attach)(struct dmm_stack *stack, uint64_t token,
 		      struct dmm_conn *listener, struct dmm_conn *conn,

@@ -24,6 +24,12 @@
 #define POLL_TICKS	(1000 / TICK_MS)
 /* Given to lwIP beyond what the window lets out, so that it never runs dry. */
 #define AHEAD_SEGS	4
+/* The longest that what does not fill a segment is kept back for more to come. */
+#define CORK_MS		200
+/* The smallest window that we keep to: lwIP tells of four segments, or not at all. */
+#define RCV_LIMIT_MIN	(8 * TCP_MSS)
+/* How long a closed connection waits for the peer's FIN, as Linux. */
+#define FIN_TIMEOUT_MS	60000
 /* A path that claims to take less than Linux believes is not believed. */
 #define PATH_MTU4_MIN	552
 #define PATH_MTU6_MIN	1280
@@ -72,73 +78,148 @@ static void conn_break(struct dmm_stack_conn *sc)
 	conn_abandon(sc, true);
 }
 
+/* How often poll_cb() is wanted. */
+static void conn_poll_often(struct dmm_stack_conn *sc)
+{
+	bool often = !sc->connected || sc->user_timeout || sc->held_ms;
+
+	tcp_poll(sc->pcb, sc->pcb->poll, often ? 1 : POLL_TICKS);
+}
+
+/*
+ * Of @n bytes that lwIP has not, how many to keep back: those that do not fill a
+ * segment, for as long as the client says that more follows (but no more than 200
+ * ms, as Linux), or as Nagle's algorithm says. lwIP's own is off: it waits for all
+ * that is under way. As Linux, and Minshall, we wait for a small segment only.
+ */
+static u32_t conn_keep_back(struct dmm_stack_conn *sc, u32_t n, bool more)
+{
+	struct tcp_pcb *pcb = sc->pcb;
+	bool small = TCP_SEQ_GT(sc->small_end, pcb->lastack) &&
+		     TCP_SEQ_LEQ(sc->small_end, pcb->snd_nxt);
+	u32_t now = sys_now(), held_ms = 0, tail = n % pcb->mss;
+
+	/* what lwIP could not send takes the tail along */
+	if (sc->fin_wanted || pcb->unsent)
+		tail = 0;
+	if (tail && (sc->corked || more)) {
+		held_ms = sc->held_ms ? sc->held_ms : now | 1;
+		if (now - held_ms >= CORK_MS)
+			held_ms = tail = 0;
+	} else if (!small || sc->nodelay) {
+		tail = 0;
+	}
+	if (!held_ms != !sc->held_ms) {
+		sc->held_ms = held_ms;
+		conn_poll_often(sc);
+	}
+	return tail;
+}
+
+/* Up to @n bytes into lwIP, as far as it takes them; false if the client cheats. */
+static bool conn_write(struct dmm_stack_conn *sc, u32_t n)
+{
+	const struct dmm_host_ops *ops = the_stack.ops;
+	struct tcp_pcb *pcb = sc->pcb;
+	u32_t limit, step;
+	const void *span;
+	int ret;
+
+	limit = LWIP_MIN(pcb->cwnd, pcb->snd_wnd) + AHEAD_SEGS * pcb->mss;
+	limit = LWIP_MIN(limit, TCP_SND_BUF);
+	for (; n; n -= step) {
+		ret = ops->tx_peek(sc->host, sc->queued, &span);
+		if (ret < 0)
+			return false;
+		/* a whole segment or nothing, unless nothing is under way */
+		if (sc->queued && sc->queued + pcb->mss > limit)
+			break;
+		step = LWIP_MIN((u32_t)ret, n);
+		step = LWIP_MIN(step, limit - sc->queued);
+		step = LWIP_MIN(step, pcb->snd_buf);
+		step = LWIP_MIN(step, 0xffffu - 0xffffu % pcb->mss);
+		if (!step || tcp_write(pcb, span, step, step < n ?
+				       TCP_WRITE_FLAG_MORE : 0) != ERR_OK)
+			break;
+		sc->queued += step;
+	}
+	return true;
+}
+
 /*
  * Give lwIP what is in the transmit ring, as far as the window lets it out and a
- * little more; acknowledgements bring us back for the rest. Only when the ring
- * is empty do we ask to be told of more.
+ * little more; acknowledgements bring us back for the rest. Only when all of it is
+ * given or kept back do we ask to be told of more.
  */
 static void conn_pump(struct dmm_stack_conn *sc)
 {
 	const struct dmm_host_ops *ops = the_stack.ops;
 	struct tcp_pcb *pcb = sc->pcb;
-	u32_t limit, n;
-	const void *span;
-	int ret;
+	u32_t want, kept;
+	bool more;
+	int used;
 
 	if (!pcb || !sc->host || !sc->connected || sc->fin_sent)
 		return;
-	limit = LWIP_MIN(pcb->cwnd, pcb->snd_wnd) + AHEAD_SEGS * pcb->mss;
-	limit = LWIP_MIN(limit, TCP_SND_BUF);
-	for (;;) {
-		ret = ops->tx_peek(sc->host, sc->queued, &span);
-		if (ret < 0) {
-			conn_break(sc);
+	do {
+		used = ops->tx_used(sc->host, &more);
+		if (used == -EAGAIN)
+			break;
+		if (used < 0)
+			goto broken;
+		want = used - sc->queued;
+		kept = conn_keep_back(sc, want, more);
+		if (want > kept && !conn_write(sc, want - kept))
+			goto broken;
+		if (used - sc->queued > kept)
+			break;
+		if (!kept && sc->fin_wanted) {
+			pcb->tmr = tcp_ticks;
+			sc->fin_sent = true;
+			tcp_shutdown(pcb, 0, 1);
 			return;
 		}
-		if (!ret) {
-			if (sc->fin_wanted) {
-				pcb->tmr = tcp_ticks;
-				sc->fin_sent = true;
-				tcp_shutdown(pcb, 0, 1);
-				return;
-			}
-			if (ops->tx_arm(sc->host))
-				continue;
-			break;
-		}
-		/* a whole segment or nothing, unless nothing is under way */
-		if (sc->queued && sc->queued + pcb->mss > limit)
-			break;
-		n = LWIP_MIN((u32_t)ret, limit - sc->queued);
-		n = LWIP_MIN(n, pcb->snd_buf);
-		n = LWIP_MIN(n, 0xffffu - 0xffffu % pcb->mss);
-		if (!n || tcp_write(pcb, span, n, n < (u32_t)ret ?
-				    TCP_WRITE_FLAG_MORE : 0) != ERR_OK)
-			break;
-		sc->queued += n;
-	}
+	} while (ops->tx_arm(sc->host));
 	tcp_output(pcb);
+	ops->tx_sent(sc->host, LWIP_MIN(pcb->snd_nxt - pcb->lastack, sc->queued));
+	return;
+
+broken:
+	conn_break(sc);
 }
 
-/* The client took some: open the window. Returns -EPROTO if it cheats. */
+/* How much of the greatest window the client does not want (SO_RCVBUF). */
+static u32_t window_unwanted(const struct dmm_stack_conn *sc)
+{
+	u32_t max = TCP_WND_MAX(sc->pcb);
+
+	return sc->rcv_limit && sc->rcv_limit < max ? max - sc->rcv_limit : 0;
+}
+
+/*
+ * The client took some: open the window, but for what it does not want. A window is
+ * never drawn back. Returns -EPROTO if the client cheats.
+ */
 static int conn_open_window(struct dmm_stack_conn *sc)
 {
 	const struct dmm_host_ops *ops = the_stack.ops;
 	struct tcp_pcb *pcb = sc->pcb;
-	u32_t freed, step;
+	u32_t freed, unwanted, step;
 	int ret;
 
 	for (;;) {
 		ret = ops->rx_freed(sc->host);
 		if (ret < 0 || (u32_t)ret > sc->unread)
 			return -EPROTO;
-		freed = ret;
-		sc->unread -= freed;
-		for (; freed; freed -= step) {
+		sc->unread -= ret;
+		unwanted = window_unwanted(sc);
+		freed = ret + sc->withheld;
+		sc->withheld = LWIP_MIN(freed, unwanted);
+		for (freed -= sc->withheld; freed; freed -= step) {
 			step = LWIP_MIN(freed, 0xffffu);
 			tcp_recved(pcb, step);
 		}
-		if (sc->unread < TCP_WND_MAX(pcb) / 2) {
+		if (sc->unread < (TCP_WND_MAX(pcb) - unwanted) / 2) {
 			sc->room_armed = false;
 			return 0;
 		}
@@ -150,13 +231,16 @@ static int conn_open_window(struct dmm_stack_conn *sc)
 	}
 }
 
+/* Once a tick, but what is new to people at once. */
 static void conn_info(struct dmm_stack_conn *sc)
 {
 	struct tcp_pcb *pcb = sc->pcb;
 
-	if (sc->info_tick == tcp_ticks || !sc->host)
+	if (!sc->host || (sc->info_tick == tcp_ticks && sc->rtt_told &&
+			  sc->info.mss == pcb->mss))
 		return;
 	sc->info_tick = tcp_ticks;
+	sc->rtt_told = sc->info.srtt_us;
 	sc->info.cwnd = pcb->cwnd;
 	sc->info.mss = pcb->mss;
 	the_stack.ops->info(sc->host, &sc->info);
@@ -176,7 +260,11 @@ static err_t connected_cb(void *arg, struct tcp_pcb *pcb, err_t err)
 	pcb->nrtx = 0;
 	pcb->rttest = 0;
 	pcb->rto = SYN_RTO_MS / TICK_MS;
-	tcp_poll(pcb, pcb->poll, sc->user_timeout ? 1 : POLL_TICKS);
+	/* beyond a SYN's 64 KiB nothing is promised yet */
+	sc->withheld = window_unwanted(sc);
+	pcb->rcv_wnd -= sc->withheld;
+	pcb->rcv_ann_wnd = pcb->rcv_wnd;
+	conn_poll_often(sc);
 	if (sc->host)
 		the_stack.ops->connected(sc->host);
 	return ERR_OK;
@@ -254,9 +342,25 @@ static err_t sent_cb(void *arg, struct tcp_pcb *pcb, u16_t len)
 }
 
 /*
- * Every tick while opening or with a user timeout, else every second. Doubles the
- * SYN's timeout (lwIP does not), keeps TCP_USER_TIMEOUT, retries what lacked
- * memory.
+ * A closed connection whose peer does not send its FIN. lwIP would give up after 20
+ * seconds; the clock is ours.
+ */
+static bool fin_overdue(struct dmm_stack_conn *sc, u32_t now)
+{
+	u32_t limit = sc->fin_timeout ? sc->fin_timeout : FIN_TIMEOUT_MS;
+
+	if (sc->pcb->state != FIN_WAIT_2 || !sc->closing)
+		return false;
+	if (!sc->fin_wait_ms)
+		sc->fin_wait_ms = now | 1;
+	sc->pcb->tmr = tcp_ticks;
+	return now - sc->fin_wait_ms >= limit;
+}
+
+/*
+ * Every tick while opening, with a user timeout or while something is kept back,
+ * else every second. Doubles the SYN's timeout (lwIP does not), keeps
+ * TCP_USER_TIMEOUT, retries what lacked memory.
  */
 static err_t poll_cb(void *arg, struct tcp_pcb *pcb)
 {
@@ -276,6 +380,10 @@ static err_t poll_cb(void *arg, struct tcp_pcb *pcb)
 	      (tcp_ticks - pcb->tmr) * TICK_MS > sc->user_timeout))) {
 		sc->error = ETIMEDOUT;
 		conn_abandon(sc, true);
+		return ERR_ABRT;
+	}
+	if (fin_overdue(sc, now)) {
+		conn_abandon(sc, false);
 		return ERR_ABRT;
 	}
 	conn_set_dirty(sc);
@@ -415,6 +523,7 @@ void conn_own_pcb(struct dmm_stack_conn *sc, struct tcp_pcb *pcb)
 	tcp_sent(pcb, sent_cb);
 	tcp_err(pcb, err_cb);
 	tcp_poll(pcb, poll_cb, 1);
+	tcp_nagle_disable(pcb);
 	tcp_ext_arg_set(pcb, the_stack.ext_id, sc);
 	tcp_ext_arg_set_callbacks(pcb, the_stack.ext_id, &ext_callbacks);
 	sc->pcb = pcb;
@@ -542,10 +651,10 @@ void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
 
 	if (!pcb)
 		return;
-	if (opts->set & DMM_OPT_NODELAY)
-		tcp_nagle_disable(pcb);
-	else
-		tcp_nagle_enable(pcb);
+	sc->nodelay = opts->set & DMM_OPT_NODELAY;
+	sc->corked = opts->set & DMM_OPT_CORK;
+	pcb->tos = opts->dscp;
+	pcb->ttl = opts->ttl ? opts->ttl : TCP_TTL;
 	if (opts->set & DMM_OPT_KEEPALIVE)
 		ip_set_option(pcb, SOF_KEEPALIVE);
 	else
@@ -558,9 +667,12 @@ void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
 	if (opts->keepcnt && opts->keepcnt <= 127)
 		pcb->keep_cnt = opts->keepcnt;
 	sc->user_timeout = opts->user_timeout;
-	if (sc->connected)
-		tcp_poll(pcb, poll_cb, sc->user_timeout ? 1 : POLL_TICKS);
-	tcp_output(pcb);
+	sc->fin_timeout = opts->fin_timeout;
+	sc->rcv_limit = opts->rcvbuf ? LWIP_MAX(opts->rcvbuf, RCV_LIMIT_MIN) : 0;
+	conn_poll_often(sc);
+	/* what was kept back may go now */
+	conn_pump(sc);
+	conn_run_dirty();
 }
 
 /* While opening: it fails. @sc is looked after later. */

@@ -24,6 +24,7 @@
 #define OFFER_MS	1000U	/* after the first one; then twice as long */
 #define UNHEARD_MS	32000U	/* when the client hears of nothing at all */
 #define EARLY_MAX	32	/* pbufs that are kept for a child */
+#define DEFER_MAX	3600U	/* seconds */
 
 static unsigned int port_hash(uint16_t port)
 {
@@ -102,24 +103,6 @@ void listen_forget(struct dmm_stack_conn *sc)
 	sc->early = NULL;
 }
 
-/* Data or a FIN for a child that waits. Not ERR_OK: lwIP keeps it. */
-err_t listen_keep(struct dmm_stack_conn *sc, struct pbuf *p)
-{
-	if (!p) {
-		sc->early_fin = true;
-		return ERR_OK;
-	}
-	if ((sc->early ? pbuf_clen(sc->early) : 0) + pbuf_clen(p) > EARLY_MAX ||
-	    (sc->early && sc->early->tot_len > 0xffff - p->tot_len) ||
-	    wire_memory_low())
-		return ERR_MEM;
-	if (sc->early)
-		pbuf_cat(sc->early, p);
-	else
-		sc->early = p;
-	return ERR_OK;
-}
-
 /* Tell the client of a child; false when it cannot hear now. */
 static bool child_offer(struct dmm_stack_conn *sc)
 {
@@ -142,6 +125,37 @@ static bool child_offer(struct dmm_stack_conn *sc)
 	return true;
 }
 
+/* Is the child one that the client does not want to hear of yet? */
+static bool child_deferred(const struct dmm_stack_conn *sc)
+{
+	return !sc->offers && !sc->early && !sc->early_fin &&
+	       sys_now() - sc->offered_ms < sc->listener->defer_ms;
+}
+
+/* Data or a FIN for a child that waits. Not ERR_OK: lwIP keeps it. */
+err_t listen_keep(struct dmm_stack_conn *sc, struct pbuf *p)
+{
+	bool deferred = sc->token && child_deferred(sc);
+
+	if (!p) {
+		sc->early_fin = true;
+		if (deferred)
+			child_offer(sc);
+		return ERR_OK;
+	}
+	if ((sc->early ? pbuf_clen(sc->early) : 0) + pbuf_clen(p) > EARLY_MAX ||
+	    (sc->early && sc->early->tot_len > 0xffff - p->tot_len) ||
+	    wire_memory_low())
+		return ERR_MEM;
+	if (sc->early)
+		pbuf_cat(sc->early, p);
+	else
+		sc->early = p;
+	if (deferred)
+		child_offer(sc);
+	return ERR_OK;
+}
+
 void listen_offer_again(void)
 {
 	struct dmm_stack_conn *sc, *next;
@@ -150,9 +164,12 @@ void listen_offer_again(void)
 	for (sc = TAILQ_FIRST(&the_stack.offered); sc; sc = next) {
 		next = TAILQ_NEXT(sc, next_offered);
 		waited = now - sc->offered_ms;
+		if (child_deferred(sc))
+			continue;
 		if (sc->offers && waited < OFFER_MS << (sc->offers - 1))
 			continue;
-		if (sc->offers < OFFERS_MAX && waited < UNHEARD_MS) {
+		if (sc->offers < OFFERS_MAX &&
+		    waited < UNHEARD_MS + sc->listener->defer_ms) {
 			child_offer(sc);
 			continue;
 		}
@@ -176,7 +193,8 @@ static err_t accept_cb(void *arg, struct tcp_pcb *pcb, err_t err)
 			 by_token);
 	TAILQ_INSERT_TAIL(&the_stack.offered, sc, next_offered);
 	sc->offered_ms = sys_now();
-	child_offer(sc);
+	if (!child_deferred(sc))
+		child_offer(sc);
 	conn_set_dirty(sc);
 	return ERR_OK;
 }
@@ -302,6 +320,13 @@ static int flows_add(struct dmm_stack_listener *sl)
 	return ret;
 }
 
+void listen_change(struct dmm_stack_listener *sl,
+		   const struct dmm_op_listen *op)
+{
+	sl->backlog = op->backlog;
+	sl->defer_ms = LWIP_MIN(op->defer, DEFER_MAX) * 1000;
+}
+
 int listen_open(struct dmm_stack *stack, struct dmm_conn *host,
 		const struct dmm_op_listen *op, struct dmm_stack_listener **slp)
 {
@@ -316,7 +341,7 @@ int listen_open(struct dmm_stack *stack, struct dmm_conn *host,
 	sl->local.lport = op->port;
 	memcpy(sl->local.laddr, op->addr, sizeof(sl->local.laddr));
 	sl->v6only = op->flags & DMM_LISTEN_V6ONLY;
-	sl->backlog = op->backlog;
+	listen_change(sl, op);
 	LIST_INIT(&sl->children);
 	ret = flows_add(sl);
 	if (ret) {
@@ -326,11 +351,6 @@ int listen_open(struct dmm_stack *stack, struct dmm_conn *host,
 	LIST_INSERT_HEAD(&stack->listeners[port_hash(op->port)], sl, hash);
 	*slp = sl;
 	return 0;
-}
-
-void listen_backlog(struct dmm_stack_listener *sl, uint32_t backlog)
-{
-	sl->backlog = backlog;
 }
 
 void listen_close(struct dmm_stack_listener *sl)

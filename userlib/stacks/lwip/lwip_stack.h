@@ -23,6 +23,7 @@
  * which is shown to it for a SYN that is one of ours.
  * @host: the worker's
  * @local: address (zero for any), port and family
+ * @defer_ms: for how long a child is not offered until it has received something
  * @nwaiting: of @children, which nobody has attached yet, in whatever state
  */
 struct dmm_stack_listener {
@@ -31,6 +32,7 @@ struct dmm_stack_listener {
 	struct dmm_tuple local;
 	bool v6only;
 	u32_t backlog;
+	u32_t defer_ms;
 	u32_t nwaiting;
 	LIST_HEAD(, dmm_stack_conn) children;
 };
@@ -45,7 +47,14 @@ struct dmm_stack_listener {
  * @unread: bytes put into the receive ring and not yet seen as taken
  * @dirty: on the instance's list of those to look after
  * @stalled_ms: since when nothing is acknowledged, 0 if all is well
+ * @rcv_limit: the greatest window that the client wants, bytes, 0 for any
+ * @withheld: bytes that it took and that were not added to the window again
+ * @held_ms: since when something is kept back because more follows, 0 for nothing
+ * @small_end: where the last segment that was not full ended
+ * @fin_timeout: how long FIN_WAIT_2 lasts, milliseconds; 0 for the default
+ * @fin_wait_ms: since when it does, after ->close()
  * @rtt_seq, @rtt_us: the segment being timed and when it left, 0 for none
+ * @rtt_told: the client was told of a round trip
  * @recovering: of a loss; @recover: until this is acknowledged
  * @path_mss: what the path takes, 0 for not limited
  *
@@ -67,13 +76,22 @@ struct dmm_stack_conn {
 	bool fin_sent;
 	bool fin_acked;
 	bool closing;
+	bool nodelay;
+	bool corked;
 	bool room_armed;
 	bool dirty;
 	u32_t queued;
 	u32_t unread;
 	u32_t user_timeout;
 	u32_t stalled_ms;
+	u32_t rcv_limit;
+	u32_t withheld;
+	u32_t held_ms;
+	u32_t small_end;
+	u32_t fin_timeout;
+	u32_t fin_wait_ms;
 	u32_t info_tick;
+	bool rtt_told;
 	u32_t rtt_seq;
 	uint64_t rtt_us;
 	bool recovering;
@@ -167,7 +185,8 @@ void conn_run_dirty(void);
 void listen_init(struct dmm_stack *stack);
 int listen_open(struct dmm_stack *stack, struct dmm_conn *host,
 		const struct dmm_op_listen *op, struct dmm_stack_listener **slp);
-void listen_backlog(struct dmm_stack_listener *sl, uint32_t backlog);
+void listen_change(struct dmm_stack_listener *sl,
+		   const struct dmm_op_listen *op);
 void listen_close(struct dmm_stack_listener *sl);
 int listen_attach(struct dmm_stack *stack, uint64_t token,
 		  struct dmm_conn *listener, struct dmm_conn *host,

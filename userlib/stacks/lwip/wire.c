@@ -351,7 +351,9 @@ u32_t *dmm_lwip_outpacket(struct pbuf *p, struct tcp_hdr *hdr,
 	struct dmm_stack_conn *sc;
 	u32_t seq = ntohl(hdr->seqno);
 	u32_t len = p->tot_len - TCPH_HDRLEN_BYTES(hdr);
+	bool small;
 
+	small = len && pcb && len < pcb->mss;
 	if (TCPH_FLAGS(hdr) & (TCP_SYN | TCP_FIN))
 		len++;
 	if (!pcb || !len)
@@ -359,6 +361,8 @@ u32_t *dmm_lwip_outpacket(struct pbuf *p, struct tcp_hdr *hdr,
 	sc = tcp_ext_arg_get(pcb, stack->ext_id);
 	if (!sc)
 		return opts;
+	if (small)
+		sc->small_end = seq + len;
 	/* lwIP gives the first SYN the number before snd_nxt */
 	if (TCP_SEQ_LT(seq, pcb->snd_nxt) &&
 	    (pcb->state != SYN_SENT || pcb->nrtx)) {
