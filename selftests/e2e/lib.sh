@@ -130,6 +130,7 @@ world_down()
 	wait 2>/dev/null
 	ip netns del "$NS-app" 2>/dev/null
 	ip netns del "$NS-peer" 2>/dev/null
+	ip netns del "$NS-wire" 2>/dev/null	# netem.sh's
 	until_true 5 rmdir "$CG" || [[ ! -d $CG ]] || echo "# $CG is still in use"
 	rm -rf "$BPF" 2>/dev/null
 	((status == 0)) || [[ ! -s $RUN/dmmd.log ]] ||

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The other end of the data tests, on the kernel's own stack: peer ADDR PORT. A
- * thread for each connection. Prints "ready" when it listens.
+ * The other end of the data tests, on the kernel's own stack: peer ADDR PORT; ADDR is
+ * IPv4 or IPv6, "::" takes both. A thread for each connection. Prints "ready" when it
+ * listens.
  */
-#include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -124,23 +125,27 @@ out:
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in me = { .sin_family = AF_INET };
-	int l = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM,
+	}, *me;
 	pthread_attr_t attr;
+	int l, one = 1;
 	pthread_t t;
 	long fd;
 
-	if (argc != 3 || !inet_aton(argv[1], &me.sin_addr)) {
+	if (argc != 3 || getaddrinfo(argv[1], argv[2], &hints, &me)) {
 		fprintf(stderr, "usage: peer ADDR PORT\n");
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	me.sin_port = htons(atoi(argv[2]));
+	l = socket(me->ai_family, SOCK_STREAM, 0);
 	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(l, (struct sockaddr *)&me, sizeof(me)) || listen(l, 1024)) {
+	if (bind(l, me->ai_addr, me->ai_addrlen) || listen(l, 4096)) {
 		perror("peer");
 		return 1;
 	}
+	freeaddrinfo(me);
 	puts("ready");
 	fflush(stdout);
 
