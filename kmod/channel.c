@@ -172,6 +172,12 @@ static struct dmm_sock *event_sock(struct dmm_stack *stack,
 		atomic64_inc(&stack->stale_events);
 		ds = NULL;
 	}
+	/*
+	 * It knows of none before the op that tells of it. Were its last word taken
+	 * here, connect() would come to use a slot of which nobody will ever speak.
+	 */
+	if (ds && !READ_ONCE(ds->posted))
+		ds = NULL;
 	if (ds && !refcount_inc_not_zero(&ds->refs))
 		ds = NULL;
 	rcu_read_unlock();

@@ -432,6 +432,7 @@ static void incoming_deliver(struct sock *sk, struct dmm_sock *ds,
 {
 	refcount_set(&req->rsk_refcnt, 1);
 	if (!incoming_adopt(child, ds, in)) {
+		tcp_listendrop(sk);
 		incoming_drop(child);
 		reqsk_put(req);
 		return;
@@ -465,8 +466,11 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 		return true;
 	}
 	/* Full: the worker offers it again, as a peer repeats its ACK. */
-	if (sk_acceptq_is_full(sk))
+	if (sk_acceptq_is_full(sk)) {
+		NET_INC_STATS(sock_net(sk), LINUX_MIB_LISTENOVERFLOWS);
+		tcp_listendrop(sk);
 		return true;
+	}
 
 	skb = incoming_skb(in, seq);
 	req = incoming_req(sk, in, ds->stack->ifindex, seq);

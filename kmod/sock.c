@@ -343,8 +343,10 @@ static bool sock_timewait(struct sock *sk)
 	struct proto *creator = sk->sk_prot_creator;
 
 	if (!((1 << sk->sk_state) & (TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 |
-				     TCPF_CLOSING)))
+				     TCPF_CLOSING))) {
+		sock_reset(sk, ECONNRESET);	/* as sock_gone() */
 		return false;
+	}
 
 	WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
 	sock_set_flag(sk, SOCK_DONE);
@@ -356,8 +358,6 @@ static bool sock_timewait(struct sock *sk)
 
 static bool sock_gone(struct sock *sk)
 {
-	if (sk->sk_state == TCP_CLOSE)
-		return true;
 	if ((1 << sk->sk_state) & (TCPF_LAST_ACK | TCPF_CLOSING |
 				   TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2)) {
 		tcp_done(sk);
@@ -366,6 +366,28 @@ static bool sock_gone(struct sock *sk)
 	/* Out of place: whatever it means, there is no connection any more. */
 	sock_reset(sk, ECONNRESET);
 	return false;
+}
+
+static void count_bad(struct dmm_sock *ds, unsigned long events)
+{
+	atomic64_inc(&ds->stack->bad_events);
+	atomic64_inc(&dmm_totals.bad_events);
+	trace_dmm_bad_event(ds->stack->id, events, ds->slot, ds->gen);
+}
+
+#define FINAL_EVENTS	(BIT(DMM_EV_ERROR) | BIT(DMM_EV_TIMEWAIT) | \
+			 BIT(DMM_EV_GONE))
+#define WAKE_EVENTS	(BIT(DMM_EV_RX) | BIT(DMM_EV_ROOM))
+
+/* INCOMING does not come this way; a listener has nothing else but an end. */
+static void listen_events_apply(struct sock *sk, struct dmm_sock *ds,
+				unsigned long events)
+{
+	if (events & ~(BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE)))
+		count_bad(ds, events);
+	/* The stack serves it no more: it is the kernel's alone. */
+	if (events & FINAL_EVENTS)
+		dmm_adopt_undo(sk);
 }
 
 /*
@@ -378,13 +400,12 @@ static void sock_events_apply(struct sock *sk, struct dmm_sock *ds,
 {
 	bool ok = true;
 
-	/* A listener that the stack serves no more is the kernel's alone. */
 	if (dmm_is_listening(sk)) {
-		if (events & (BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE)))
-			dmm_adopt_undo(sk);
+		listen_events_apply(sk, ds, events);
 		return;
 	}
-	if (!dmm_is_adopted(sk))
+	/* In TCP_CLOSE they have crossed our ABORT. */
+	if (!dmm_is_adopted(sk) || sk->sk_state == TCP_CLOSE)
 		return;
 
 	if (events & BIT(DMM_EV_CONNECTED))
@@ -400,11 +421,8 @@ static void sock_events_apply(struct sock *sk, struct dmm_sock *ds,
 	else if (events & BIT(DMM_EV_GONE))
 		ok &= sock_gone(sk);
 
-	if (!ok) {
-		atomic64_inc(&ds->stack->bad_events);
-		atomic64_inc(&dmm_totals.bad_events);
-		trace_dmm_bad_event(ds->stack->id, events, ds->slot, ds->gen);
-	}
+	if (!ok)
+		count_bad(ds, events);
 }
 
 /**
@@ -462,10 +480,6 @@ static void sock_rearm(struct sock *sk, struct dmm_sock *ds)
 	rcu_read_unlock();
 }
 
-#define FINAL_EVENTS	(BIT(DMM_EV_ERROR) | BIT(DMM_EV_TIMEWAIT) | \
-			 BIT(DMM_EV_GONE))
-#define WAKE_EVENTS	(BIT(DMM_EV_RX) | BIT(DMM_EV_ROOM))
-
 /**
  * dmm_sock_event - the worker says something about a socket
  * @ds: its state, kept alive by the caller
@@ -492,7 +506,8 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 	if (events & BIT(DMM_EV_ROOM))
 		sock_write_space(sk);
 
-	events &= ~WAKE_EVENTS;
+	if (!dmm_is_listening(sk))
+		events &= ~WAKE_EVENTS;
 	if (events) {
 		local_bh_disable();
 		bh_lock_sock(sk);
@@ -519,10 +534,7 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
  */
 void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds)
 {
-	atomic64_inc(&ds->stack->bad_events);
-	atomic64_inc(&dmm_totals.bad_events);
-	trace_dmm_bad_event(ds->stack->id, DMM_EV_NONE, ds->slot, ds->gen);
-
+	count_bad(ds, 0);
 	dmm_sock_post(ds, DMM_OP_ABORT);
 	local_bh_disable();
 	bh_lock_sock(sk);

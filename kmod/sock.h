@@ -36,7 +36,8 @@
  * @tx_prod: bytes put into @tx, the truth of shm->tx_prod
  * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
  * @opt_seq: dmm_op_options.seq of the last one posted
- * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it
+ * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it. Set before
+ *	the op is, so an event about a socket that has it not is a lie
  *
  * @strict: DMM_ASSIGN_F_STRICT
  *

@@ -15,6 +15,7 @@ extern int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, __u32 stack,
 
 const volatile __u32 stack;
 bool enabled = true;
+int deny;
 __u64 hits, adopted, fallbacks[__DMM_FALLBACK_MAX];
 
 static void assign(struct bpf_sock_addr *ctx, __u64 flags)
@@ -54,7 +55,7 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	if (ours_v4(ctx->user_ip4))
 		assign(ctx, 0);
-	return 1;
+	return deny ? 0 : 1;
 }
 
 SEC("cgroup/connect6")

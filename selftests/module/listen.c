@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -428,6 +429,87 @@ TEST_F(listen, nonsense_is_dropped)
 	EXPECT_EQ(0, call(self->p, &self->caller));
 	close(accept(self->fd, NULL, NULL));
 	EXPECT_EQ(1, world_adopted(self->fd));
+}
+
+/* Nothing but INCOMING and its end is said of a listener. */
+TEST_F(listen, lies_about_the_listener)
+{
+	struct dmm_event ev = { .ev = DMM_EV_CONNECTED };
+	__u64 before = world_bad_events(), dropped = 0;
+	struct puppet_stats stats;
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_LISTEN])
+			break;
+		usleep(10000);
+	}
+	puppet_freeze(self->p);
+	puppet_last(self->p, &ev.slot, &ev.gen);
+	for (i = 0; i < 5; i++) {
+		static const __u32 types[] = {
+			DMM_EV_CONNECTED, DMM_EV_RX, DMM_EV_ROOM,
+			DMM_EV_FIN_ACKED, DMM_EV_FIN,
+		};
+
+		ev.ev = types[i];
+		dmm_chan_event_put(puppet_chan(self->p), &ev);
+		puppet_kick(self->p, &dropped);
+	}
+	EXPECT_EQ(before + 5, world_bad_events());
+	puppet_thaw(self->p);
+	EXPECT_EQ(0, call(self->p, &self->caller));
+	close(accept(self->fd, NULL, NULL));
+
+	/* Its end makes it the kernel's, and said twice it is nobody's. */
+	puppet_freeze(self->p);
+	ev.ev = DMM_EV_GONE;
+	dropped = 0;
+	for (i = 0; i < 2; i++) {
+		dmm_chan_event_put(puppet_chan(self->p), &ev);
+		puppet_kick(self->p, &dropped);
+		EXPECT_EQ(i, dropped);
+	}
+	puppet_thaw(self->p);
+	EXPECT_EQ(0, world_adopted(self->fd));
+	EXPECT_EQ(TCP_LISTEN, tcp_state(self->fd));
+}
+
+static long overflows(void)
+{
+	FILE *f = popen("nstat -asz TcpExtListenOverflows | "
+			"awk '/Overflows/ { print $2 }'", "r");
+	long n = -1;
+
+	if (fscanf(f, "%ld", &n) != 1)
+		n = -1;
+	pclose(f);
+	return n;
+}
+
+/* Each beyond the backlog is counted, costs nothing, and may be offered again. */
+TEST_F(listen, flood)
+{
+	struct puppet_caller caller = self->caller;
+	long before = overflows();
+	int i, n = 0, fd;
+
+	fcntl(self->fd, F_SETFL, O_NONBLOCK);
+	for (i = 0; i < 1000; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	EXPECT_EQ(before + 1000 - 17, overflows());
+	while ((fd = accept(self->fd, NULL, NULL)) >= 0) {
+		n++;
+		close(fd);
+	}
+	EXPECT_EQ(17, n);
+	/* The first that found no room; one of those that did is still there. */
+	caller.rport += 17;
+	EXPECT_EQ(0, puppet_call(self->p, &caller));
+	fd = accept(self->fd, NULL, NULL);
+	EXPECT_LE(0, fd);
+	close(fd);
 }
 
 /* The kernel goes on alone. */

@@ -161,6 +161,21 @@ void world_rule(struct world *w, int present)
 	w->hooks->data->enabled = present;
 }
 
+void world_deny(struct world *w, int deny)
+{
+	w->hooks->bss->deny = deny;
+}
+
+void world_detach(struct world *w)
+{
+	int i;
+
+	for (i = 0; i < LINKS; i++) {
+		bpf_link__destroy(w->links[i]);
+		w->links[i] = NULL;
+	}
+}
+
 void world_stats(struct world *w, struct world_stats *stats)
 {
 	stats->hits = w->hooks->bss->hits;
@@ -194,6 +209,7 @@ int world_adopted(int fd)
 struct want {
 	__u32 reason;
 	__u64 count;
+	__u64 bad;
 };
 
 static int on_stats(struct nl_msg *msg, void *arg)
@@ -202,8 +218,11 @@ static int on_stats(struct nl_msg *msg, void *arg)
 	struct want *want = arg;
 	int rem;
 
-	if (genlmsg_parse(nlmsg_hdr(msg), 0, attrs, DMM_NL_A_MAX, NULL) ||
-	    !attrs[DMM_NL_A_FALLBACKS])
+	if (genlmsg_parse(nlmsg_hdr(msg), 0, attrs, DMM_NL_A_MAX, NULL))
+		return NL_OK;
+	if (attrs[DMM_NL_A_BAD_EVENTS])
+		want->bad = nla_get_u64(attrs[DMM_NL_A_BAD_EVENTS]);
+	if (!attrs[DMM_NL_A_FALLBACKS])
 		return NL_OK;
 	nla_for_each_nested(nest, attrs[DMM_NL_A_FALLBACKS], rem) {
 		if (nla_parse_nested(one, DMM_NL_A_MAX, nest, NULL) ||
@@ -216,7 +235,7 @@ static int on_stats(struct nl_msg *msg, void *arg)
 }
 
 /* The family answers in the initial namespace only: PID 1's. */
-__u64 world_fallbacks(__u32 reason)
+static struct want ask(__u32 reason)
 {
 	struct want want = { .reason = reason };
 	struct nl_sock *nl = nl_socket_alloc();
@@ -239,5 +258,15 @@ __u64 world_fallbacks(__u32 reason)
 		nl_recvmsgs_default(nl);
 	nlmsg_free(msg);
 	nl_socket_free(nl);
-	return want.count;
+	return want;
+}
+
+__u64 world_fallbacks(__u32 reason)
+{
+	return ask(reason).count;
+}
+
+__u64 world_bad_events(void)
+{
+	return ask(0).bad;
 }

@@ -33,6 +33,12 @@ __u32 world_ifindex(const struct world *w);
 /* Shall the hooks do anything? */
 void world_rule(struct world *w, int present);
 
+/* Shall connect() fail with EPERM, after the verdict? */
+void world_deny(struct world *w, int deny);
+
+/* No hooks any more: nobody judges. */
+void world_detach(struct world *w);
+
 /* What the hooks counted. */
 struct world_stats {
 	__u64 hits;
@@ -50,5 +56,8 @@ int world_adopted(int fd);
 
 /* The module's count of fallbacks for @reason, all stacks. */
 __u64 world_fallbacks(__u32 reason);
+
+/* The module's count of bad events, all stacks. */
+__u64 world_bad_events(void);
 
 #endif /* WORLD_H */
