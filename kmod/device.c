@@ -12,6 +12,7 @@
 
 #include "channel.h"
 #include "device.h"
+#include "relisten.h"
 #include "stack.h"
 
 /**
@@ -66,6 +67,7 @@ static int cmd_attach(struct dmm_file *df, union dmm_ucmd *ucmd)
 		return PTR_ERR(stack);
 	/* Pairs with the acquire in cmd_kick(). */
 	smp_store_release(&df->stack, stack);
+	dmm_relisten_attached(stack);
 	return 0;
 }
 

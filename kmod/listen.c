@@ -66,6 +66,29 @@ static void fill_op_listen(struct sock *sk, struct dmm_sock *ds)
 	spin_unlock_bh(&ds->stack->op_lock);
 }
 
+/**
+ * dmm_listen_post - tell a worker of a listener
+ * @sk: the listener; the caller holds its lock
+ * @ds: its state, with a slot that the worker does not know of yet
+ *
+ * In any context. Return: 0, or -ESHUTDOWN when the stack went down.
+ */
+int dmm_listen_post(struct sock *sk, struct dmm_sock *ds)
+{
+	struct dmm_stack *stack = ds->stack;
+	int err;
+
+	fill_op_listen(sk, ds);
+	WRITE_ONCE(ds->posted, true);
+	err = dmm_ops_post(ds, BIT(DMM_OP_LISTEN));
+	if (err)
+		return err;
+	atomic64_inc(&stack->adopted);
+	atomic64_inc(&dmm_totals.adopted);
+	trace_dmm_adopt(sk, stack->id, ds->slot);
+	return 0;
+}
+
 /*
  * Offer a socket that listens, natively so far, to its stack as well. If that
  * cannot be, the kernel serves it alone, or nobody.
@@ -88,17 +111,10 @@ static int listen_start(struct sock *sk, struct dmm_sock *ds)
 		goto fallback;
 	}
 	dmm_adopt_listen(sk);
-	fill_op_listen(sk, ds);
-	ds->posted = true;
-	if (dmm_ops_post(ds, BIT(DMM_OP_LISTEN))) {
-		ds->posted = false;
-		reason = DMM_FALLBACK_STACK_DOWN;
-		goto fallback;
-	}
-	atomic64_inc(&stack->adopted);
-	atomic64_inc(&dmm_totals.adopted);
-	trace_dmm_adopt(sk, stack->id, ds->slot);
-	return 0;
+	if (!dmm_listen_post(sk, ds))
+		return 0;
+	ds->posted = false;
+	reason = DMM_FALLBACK_STACK_DOWN;
 
 fallback:
 	dmm_fallback(stack, sk, stack->id, reason);

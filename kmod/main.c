@@ -9,6 +9,9 @@
  *	adopt.c		the kfunc for the policy: taking sockets over
  *	sock.c		an adopted socket's life; events
  *	proto.c		what its system calls do
+ *	option.c	its options and ioctls
+ *	listen.c	listeners, and the children that a stack brings
+ *	relisten.c	listeners whose stack went away
  *	netlink.c	listing
  */
 #include <linux/module.h>

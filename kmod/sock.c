@@ -7,6 +7,7 @@
 #include "adopt.h"
 #include "channel.h"
 #include "proto.h"
+#include "relisten.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -16,6 +17,7 @@
  *
  *	lock_sock(sk)		what the program's calls do
  *	 sk_lock.slock		what events do; BH off
+ *	  waiting_lock		listeners whose stack is away (relisten.c)
  *	  dmm_stack.slot_lock
  *	   dmm_stack.op_lock
  *
@@ -66,6 +68,7 @@ struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk)
 		return NULL;
 	refcount_set(&ds->refs, 1);
 	INIT_LIST_HEAD(&ds->op_node);
+	INIT_LIST_HEAD(&ds->wait_node);
 	ds->sk = sk;
 	refcount_inc(&stack->refs);
 	ds->stack = stack;
@@ -383,11 +386,11 @@ static void count_bad(struct dmm_sock *ds, unsigned long events)
 static void listen_events_apply(struct sock *sk, struct dmm_sock *ds,
 				unsigned long events)
 {
-	if (events & ~(BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE)))
+	if (events & ~(BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE) |
+		       DMM_PEND_RELISTEN))
 		count_bad(ds, events);
-	/* The stack serves it no more: it is the kernel's alone. */
-	if (events & FINAL_EVENTS)
-		dmm_adopt_undo(sk);
+	if (events & (FINAL_EVENTS | DMM_PEND_RELISTEN))
+		dmm_relisten_wait(sk);
 }
 
 /*
@@ -632,8 +635,9 @@ static void ulp_release(struct sock *sk)
 	if (!ds)
 		return;
 	WRITE_ONCE(ds->sk, NULL);
-	/* One that the worker never heard of, or has no slot, it never names. */
-	if (!ds->posted)
+	dmm_relisten_forget(ds);
+	/* One that the worker never heard of it never names. */
+	if (!ds->posted && ds->shm)
 		dmm_stack_slot_done(ds->stack, ds);
 	dmm_sock_put(ds);
 }

@@ -45,8 +45,12 @@
  * @rx_told: the index up to which whoever sleeps was told of received bytes
  *
  * Under the socket's spinlock:
- * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*)
+ * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*), and
+ *	DMM_PEND_RELISTEN
  * @pending_err: the error of a pending DMM_EV_ERROR
+ *
+ * Under waiting_lock, see relisten.c:
+ * @wait_node: a listener's, while its stack is not there
  *
  * Under dmm_stack.op_lock:
  * @op_node: in dmm_stack.op_backlog while @op_bits is not zero
@@ -78,6 +82,8 @@ struct dmm_sock {
 	unsigned long pending;
 	int pending_err;
 
+	struct list_head wait_node;
+
 	struct list_head op_node;
 	u32 op_bits;
 	union {
@@ -87,6 +93,9 @@ struct dmm_sock {
 	};
 	struct dmm_op_options op_options;
 };
+
+/* In dmm_sock.pending, where no event is: the listener's stack is back. */
+#define DMM_PEND_RELISTEN	BIT(DMM_EV_NONE)
 
 extern const struct tcp_ulp_ops dmm_ulp_ops;
 

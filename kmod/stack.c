@@ -54,11 +54,46 @@ static void stack_free_work(struct work_struct *work)
 	struct dmm_stack *stack = container_of(work, struct dmm_stack,
 					       free_work);
 
-	eventfd_ctx_put(stack->doorbell);
-	dmm_arena_free(stack->arena);
+	if (stack->husk)
+		dmm_stack_put(stack->husk);
+	if (stack->arena) {
+		eventfd_ctx_put(stack->doorbell);
+		dmm_arena_free(stack->arena);
+	}
 	put_net(stack->net);
 	kvfree(stack->slots);
 	kfree_rcu(stack, rcu);
+}
+
+/* All but what a worker brings; with a reference for the caller. */
+static struct dmm_stack *stack_alloc(u32 id, const char *name)
+{
+	struct dmm_stack *stack;
+
+	stack = kzalloc(sizeof(*stack), GFP_KERNEL_ACCOUNT);
+	if (!stack)
+		return NULL;
+	refcount_set(&stack->refs, 1);
+	INIT_WORK(&stack->free_work, stack_free_work);
+	spin_lock_init(&stack->slot_lock);
+	spin_lock_init(&stack->op_lock);
+	mutex_init(&stack->ev_lock);
+	INIT_LIST_HEAD(&stack->op_backlog);
+	stack->id = id;
+	strscpy(stack->name, name, sizeof(stack->name));
+	return stack;
+}
+
+static struct dmm_stack *stack_husk(const struct dmm_stack *stack)
+{
+	struct dmm_stack *husk = stack_alloc(stack->id, stack->name);
+
+	if (!husk)
+		return NULL;
+	husk->net = get_net(stack->net);
+	husk->ifindex = stack->ifindex;
+	husk->dead = true;
+	return husk;
 }
 
 /**
@@ -160,18 +195,9 @@ struct dmm_stack *dmm_stack_create(const struct dmm_attach *attach)
 	u32 nslots, i;
 	int err;
 
-	stack = kzalloc(sizeof(*stack), GFP_KERNEL_ACCOUNT);
+	stack = stack_alloc(attach->stack_id, attach->name);
 	if (!stack)
 		return ERR_PTR(-ENOMEM);
-
-	refcount_set(&stack->refs, 1);
-	INIT_WORK(&stack->free_work, stack_free_work);
-	spin_lock_init(&stack->slot_lock);
-	spin_lock_init(&stack->op_lock);
-	mutex_init(&stack->ev_lock);
-	INIT_LIST_HEAD(&stack->op_backlog);
-	stack->id = attach->stack_id;
-	strscpy(stack->name, attach->name);
 	stack->flags = attach->flags;
 	stack->ifindex = attach->ifindex;
 	stack->pid = task_tgid_nr(current);
@@ -234,8 +260,8 @@ err_free:
  * dmm_stack_down - the worker is gone
  * @stack: the stack; the caller's reference is consumed
  *
- * Takes the stack out of the registry and resets each of its sockets. May sleep,
- * but never on a socket's lock.
+ * Takes the stack out of the registry and resets each of its sockets; listeners wait
+ * for it to come back. May sleep, but never on a socket's lock.
  */
 void dmm_stack_down(struct dmm_stack *stack)
 {
@@ -246,9 +272,11 @@ void dmm_stack_down(struct dmm_stack *stack)
 	xa_erase(&registry, stack->id);
 	mutex_unlock(&registry_lock);
 
+	stack->husk = stack_husk(stack);
 	spin_lock_bh(&stack->slot_lock);
 	spin_lock(&stack->op_lock);
-	stack->dead = true;
+	/* After @husk, for whoever looks at both under a socket's lock. */
+	smp_store_release(&stack->dead, true);
 	spin_unlock(&stack->op_lock);
 	spin_unlock_bh(&stack->slot_lock);
 

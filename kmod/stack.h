@@ -42,8 +42,10 @@ struct dmm_slot_owner {
  * @ifindex: the device that it serves, in @net
  * @pid: who attached it, for information
  * @net: the namespace that it serves, referenced
- * @arena: the shared memory
- * @doorbell: toward the worker
+ * @arena: the shared memory; a husk has none
+ * @doorbell: toward the worker, likewise
+ * @husk: once down, what listeners know it by until it comes back: a stack that was
+ *	born dead and has but the names; NULL before, and without memory
  * @slot_lock: the slots; innermost but for @op_lock
  * @dead: no new slots and no more ops; set once, under both @slot_lock and
  *	@op_lock, so either is enough to read it
@@ -74,6 +76,7 @@ struct dmm_stack {
 	struct net *net;
 	struct dmm_arena *arena;
 	struct eventfd_ctx *doorbell;
+	struct dmm_stack *husk;
 
 	spinlock_t slot_lock;		/* the slots */
 	bool dead;

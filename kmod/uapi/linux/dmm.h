@@ -30,7 +30,9 @@
  *  - EFAULT: the pointer cannot be read or written.
  *
  * A file of /dev/dmm serves at most one stack. When the last reference to the
- * file goes, the stack goes down: each of its sockets gets ECONNRESET, at once.
+ * file goes, the stack goes down: each of its sockets gets ECONNRESET, at once. A
+ * listener goes on natively, and is offered again, by DMM_OP_LISTEN, to the next
+ * stack that is attached with the same id, name and namespace.
  *
  * DOC: The arena
  *
