@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <dmm/chan.h>
@@ -37,6 +38,8 @@ struct puppet {
 	bool stop;
 	bool frozen;
 	struct dmm_chan *chan;
+	struct dmm_arena_hdr *arena;	/* to scribble on: its head */
+	size_t arena_len;
 	int dev;
 	int doorbell;
 	struct conn *conns;
@@ -310,9 +313,19 @@ struct puppet *puppet_start(const struct puppet_opts *opts)
 	ret = dmm_chan_create(&p->chan, &geometry);
 	if (ret)
 		goto err;
+	p->arena_len = sysconf(_SC_PAGESIZE) * 64 +
+		       geometry.nslots * sizeof(struct dmm_slot);
+	p->arena = mmap(NULL, p->arena_len, PROT_READ | PROT_WRITE, MAP_SHARED,
+			dmm_chan_fd(p->chan), 0);
+	if (p->arena == MAP_FAILED) {
+		ret = -errno;
+		dmm_chan_destroy(p->chan);
+		goto err;
+	}
 	p->dev = dmm_device_attach(p->chan, &dev);
 	if (p->dev < 0) {
 		ret = p->dev;
+		munmap(p->arena, p->arena_len);
 		dmm_chan_destroy(p->chan);
 		goto err;
 	}
@@ -336,6 +349,7 @@ void puppet_kill(struct puppet *p)
 	pthread_mutex_unlock(&p->lock);
 	pthread_join(p->thread, NULL);
 	close(p->dev);
+	munmap(p->arena, p->arena_len);
 	dmm_chan_destroy(p->chan);
 	close(p->doorbell);
 	free(p->conns);
@@ -404,6 +418,52 @@ int puppet_call(struct puppet *p, const struct puppet_caller *caller)
 	}
 	pthread_mutex_unlock(&p->lock);
 	return ret;
+}
+
+/* As the puppet's own process has it mapped. */
+static void scribble(struct puppet *p, __u32 slot, __u32 more)
+{
+	struct dmm_slot *s = (struct dmm_slot *)((char *)p->arena +
+			     dmm_arena_slots_off(p->arena)) + slot;
+
+	switch (more & 3) {
+	case 0:
+		s->rx_prod = more;
+		break;
+	case 1:
+		s->tx_cons = more;
+		break;
+	case 2:
+		s->tx_event = more;
+		break;
+	case 3:
+		s->rx_room_event = more;
+		break;
+	}
+}
+
+void puppet_lie(struct puppet *p, __u32 what, __u32 more)
+{
+	struct dmm_event ev = {
+		.ev = what % (__DMM_EV_MAX + 1),
+		.slot = (what >> 8) % (dmm_chan_nslots(p->chan) + 1),
+		.error = more & 0xff,
+	};
+	unsigned int i;
+
+	pthread_mutex_lock(&p->lock);
+	if (ev.slot < dmm_chan_nslots(p->chan))
+		ev.gen = p->conns[ev.slot].gen;
+	if (!ev.gen || !(what >> 24 & 7))
+		ev.gen = 1 + (more & 7);
+	for (i = 0; i < sizeof(ev.raw) / sizeof(ev.raw[0]); i++)
+		ev.raw[i] = more * (i + 1);
+	if (!(what >> 27) && ev.slot < dmm_chan_nslots(p->chan))
+		scribble(p, ev.slot, more);
+	if (!dmm_chan_event_put(p->chan, &ev))
+		dmm_chan_event_flush(p->chan);
+	dmm_device_kick(p->dev, &p->stats.bad);
+	pthread_mutex_unlock(&p->lock);
 }
 
 void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen)

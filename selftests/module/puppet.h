@@ -102,6 +102,12 @@ struct puppet_caller {
  */
 int puppet_call(struct puppet *p, const struct puppet_caller *caller);
 
+/*
+ * Say something at random: an event of any type for any slot, mostly with its right
+ * generation; now and then write an index of the slot's rings instead.
+ */
+void puppet_lie(struct puppet *p, __u32 what, __u32 more);
+
 /* Slot and generation of the last connection, listener or child. */
 void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen);
 
