@@ -89,6 +89,24 @@ int dmm_listen_post(struct sock *sk, struct dmm_sock *ds)
 	return 0;
 }
 
+/* What a program may wait for its stack, when it listens and when it stops. */
+#define ANSWER_TIMEOUT	(HZ / 5)
+
+/*
+ * A program may rely on what listen() and close() did when they return: who connects
+ * after the one is accepted, after the other refused. So both wait for the worker to
+ * have heard, without any lock, but not long, for it may be stuck: then the kernel
+ * serves the listener meanwhile, or a connection may be reset instead of refused.
+ * Consumes a reference to @ds.
+ */
+static void answer_wait(struct dmm_sock *ds, const bool *answer)
+{
+	wait_event_killable_timeout(ds->stack->answers,
+				    READ_ONCE(*answer) || READ_ONCE(ds->ended),
+				    ANSWER_TIMEOUT);
+	dmm_sock_put(ds);
+}
+
 /*
  * Offer a socket that listens, natively so far, to its stack as well. If that
  * cannot be, the kernel serves it alone, or nobody.
@@ -129,7 +147,7 @@ fallback:
 static int dmm_listen(struct socket *sock, int backlog)
 {
 	struct sock *sk = sock->sk;
-	struct dmm_sock *ds;
+	struct dmm_sock *ds, *new = NULL;
 	int err;
 
 	err = inet_listen(sock, backlog);
@@ -141,12 +159,17 @@ static int dmm_listen(struct socket *sock, int backlog)
 	if (ds && sk->sk_state == TCP_LISTEN) {
 		if (dmm_is_assigned(sk)) {
 			err = listen_start(sk, ds);
+			new = dmm_is_listening(sk) ? dmm_sk(sk) : NULL;
+			if (new)
+				refcount_inc(&new->refs);
 		} else if (dmm_is_listening(sk)) {
 			fill_op_listen(sk, ds);
 			dmm_sock_post(ds, DMM_OP_LISTEN);
 		}
 	}
 	release_sock(sk);
+	if (new)
+		answer_wait(new, &new->served);
 	return err;
 }
 
@@ -194,6 +217,8 @@ static void listen_stop(struct sock *sk)
 
 static void dmm_listen_close(struct sock *sk, long timeout)
 {
+	struct dmm_sock *old = NULL;
+
 	lock_sock(sk);
 	/*
 	 * Children that wait are ended by TCP with the listener's disconnect, so
@@ -204,9 +229,17 @@ static void dmm_listen_close(struct sock *sk, long timeout)
 		tcp_set_state(sk, TCP_CLOSE);
 		inet_csk_listen_stop(sk);
 	}
-	if (dmm_is_listening(sk))
+	if (dmm_is_listening(sk)) {
+		/* One that waits for its stack has no slot. */
+		if (dmm_sk(sk)->shm) {
+			old = dmm_sk(sk);
+			refcount_inc(&old->refs);
+		}
 		listen_stop(sk);
+	}
 	release_sock(sk);
+	if (old)
+		answer_wait(old, &old->ended);
 	dmm_family(sk)->base->close(sk, timeout);
 }
 

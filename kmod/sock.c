@@ -382,10 +382,15 @@ static void count_bad(struct dmm_sock *ds, unsigned long events)
 			 BIT(DMM_EV_GONE))
 #define WAKE_EVENTS	(BIT(DMM_EV_RX) | BIT(DMM_EV_ROOM))
 
-/* INCOMING does not come this way; a listener has nothing else but an end. */
+/* INCOMING does not come this way. */
 static void listen_events_apply(struct sock *sk, struct dmm_sock *ds,
 				unsigned long events)
 {
+	if (events & BIT(DMM_EV_CONNECTED) && !ds->served) {
+		WRITE_ONCE(ds->served, true);
+		wake_up_all(&ds->stack->answers);
+		events &= ~BIT(DMM_EV_CONNECTED);
+	}
 	if (events & ~(BIT(DMM_EV_ERROR) | BIT(DMM_EV_GONE) |
 		       DMM_PEND_RELISTEN))
 		count_bad(ds, events);
@@ -495,8 +500,12 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 {
 	struct sock *sk = dmm_sock_hold_sk(ds);
 
-	if (events & FINAL_EVENTS)
+	if (events & FINAL_EVENTS) {
 		dmm_stack_slot_done(ds->stack, ds);
+		WRITE_ONCE(ds->ended, true);
+		if (wq_has_sleeper(&ds->stack->answers))
+			wake_up_all(&ds->stack->answers);
+	}
 	if (!sk)
 		return;
 

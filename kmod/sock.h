@@ -44,6 +44,9 @@
  * Without a lock:
  * @rx_told: the index up to which whoever sleeps was told of received bytes
  *
+ * @served: of a listener: the worker said that it serves it
+ * @ended: the worker said that it knows the socket no more
+ *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*), and
  *	DMM_PEND_RELISTEN
@@ -78,6 +81,8 @@ struct dmm_sock {
 	bool posted;
 	bool strict;
 	u32 rx_told;
+	bool served;
+	bool ended;
 
 	unsigned long pending;
 	int pending_err;

@@ -78,6 +78,7 @@ static struct dmm_stack *stack_alloc(u32 id, const char *name)
 	spin_lock_init(&stack->slot_lock);
 	spin_lock_init(&stack->op_lock);
 	mutex_init(&stack->ev_lock);
+	init_waitqueue_head(&stack->answers);
 	INIT_LIST_HEAD(&stack->op_backlog);
 	stack->id = id;
 	strscpy(stack->name, name, sizeof(stack->name));

@@ -58,6 +58,7 @@ struct dmm_slot_owner {
  * @op_backlog: sockets whose ops wait for room; under @op_lock
  * @ev_lock: serialises consumers of the event ring; a sleeping lock
  * @ev_cons: this side's consumer index; under @ev_lock
+ * @answers: those who wait for an event about a listener
  * @adopted: sockets adopted so far
  * @bad_events: events dropped
  * @stale_events: those of them for a past generation
@@ -90,6 +91,7 @@ struct dmm_stack {
 
 	struct mutex ev_lock;		/* consuming the event ring */
 	u32 ev_cons;
+	wait_queue_head_t answers;
 
 	atomic64_t adopted;
 	atomic64_t bad_events;

@@ -431,7 +431,7 @@ TEST_F(listen, nonsense_is_dropped)
 	EXPECT_EQ(1, world_adopted(self->fd));
 }
 
-/* Nothing but INCOMING and its end is said of a listener. */
+/* Served, once; INCOMING; its end: nothing else is said of a listener. */
 TEST_F(listen, lies_about_the_listener)
 {
 	struct dmm_event ev = { .ev = DMM_EV_CONNECTED };

@@ -108,6 +108,8 @@ static void attached(struct puppet *p, const struct dmm_op *op)
 
 static void listening(struct puppet *p, const struct dmm_op *op)
 {
+	bool first = p->conns[op->slot].gen != op->gen;
+
 	p->conns[op->slot] = (struct conn) {
 		.gen = op->gen,
 		.port = ntohs(op->listen.port),
@@ -115,6 +117,8 @@ static void listening(struct puppet *p, const struct dmm_op *op)
 	};
 	p->last = op->slot;
 	p->stats.backlog = op->listen.backlog;
+	if (first)
+		event(p, op->slot, DMM_EV_CONNECTED, 0);
 }
 
 static void handle_op(struct puppet *p, const struct dmm_op *op)

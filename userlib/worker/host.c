@@ -127,8 +127,8 @@ static void host_info(struct dmm_conn *conn, const struct dmm_stack_info *info)
 }
 
 /*
- * A message at once: the plug-in keeps those that do not fit, and a listener has
- * nothing else to tell that this could overtake.
+ * A message at once: the plug-in keeps those that do not fit, and there is nothing to
+ * tell of a listener that this must not overtake.
  */
 static bool host_incoming(struct dmm_conn *listener,
 			  const struct dmm_ev_incoming *incoming)
@@ -319,6 +319,8 @@ static bool op_listen(struct channel *ch, const struct dmm_op *op)
 	ret = w->ops->listen(w->stack, conn, &op->listen, &conn->sl);
 	if (ret)
 		conn_end(conn, DMM_EV_ERROR, -ret);
+	else
+		conn_pend(conn, PEND_CONNECTED);
 	return true;
 }
 

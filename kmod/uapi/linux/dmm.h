@@ -457,7 +457,7 @@ struct dmm_op {
  */
 enum dmm_event_type {
 	DMM_EV_NONE,
-	DMM_EV_CONNECTED,	/* the handshake is done */
+	DMM_EV_CONNECTED,	/* the handshake is done; or, the listener is served */
 	DMM_EV_INCOMING,	/* a child of this listener; dmm_ev_incoming */
 	DMM_EV_RX,		/* rx_prod passed rx_event */
 	DMM_EV_ROOM,		/* tx_cons passed tx_room_event */
