@@ -19,6 +19,8 @@
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
+#include <rte_mempool.h>
 
 #include "private.h"
 
@@ -118,6 +120,46 @@ static int xsk_find(void)
 	return -ENOENT;
 }
 
+/*
+ * The PMD makes the pool's memory its UMEM, and takes for granted that the mbufs lie
+ * one beside the other from where that begins. A pool of rte_pktmbuf_pool_create() has
+ * none across a page: with pages of 4 KiB each has a page to itself, and 40 % of them
+ * are beyond the UMEM's end. What is sent or filled from there is lost, and so is the
+ * mbuf. Nothing here needs physical addresses, so they can be packed.
+ */
+static struct rte_mempool *pool_create(void)
+{
+	struct rte_pktmbuf_pool_private priv = {
+		.mbuf_data_room_size = RTE_MBUF_DEFAULT_BUF_SIZE,
+		.mbuf_priv_size = DMM_STACK_MBUF_PRIV,
+	};
+	struct rte_mempool *pool;
+	int ret;
+
+	pool = rte_mempool_create_empty("dmm", POOL_SIZE,
+					sizeof(struct rte_mbuf) +
+					priv.mbuf_priv_size +
+					priv.mbuf_data_room_size, POOL_CACHE,
+					sizeof(priv), SOCKET_ID_ANY,
+					RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (!pool)
+		return NULL;
+	ret = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (!ret) {
+		rte_pktmbuf_pool_init(pool, &priv);
+		ret = rte_mempool_populate_default(pool);
+	}
+	if (ret >= 0 && pool->nb_mem_chunks != 1)
+		ret = -ENOMEM;
+	if (ret < 0) {
+		rte_mempool_free(pool);
+		rte_errno = -ret;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
 static int port_start(struct dmm_worker *w, char *err, size_t err_len)
 {
 	struct rte_eth_conf conf = { 0 };
@@ -128,10 +170,7 @@ static int port_start(struct dmm_worker *w, char *err, size_t err_len)
 	if (ret)
 		return fail(err, err_len, ret,
 			    "device %s: DPDK made no port for it", w->opts->dev);
-	port->pool = rte_pktmbuf_pool_create("dmm", POOL_SIZE, POOL_CACHE,
-					     DMM_STACK_MBUF_PRIV,
-					     RTE_MBUF_DEFAULT_BUF_SIZE,
-					     SOCKET_ID_ANY);
+	port->pool = pool_create();
 	if (!port->pool)
 		return fail(err, err_len, -ENOMEM,
 			    "no memory for packet buffers: %s",
