@@ -13,6 +13,7 @@
  *	listen.c	listeners, and the children that a stack brings
  *	relisten.c	listeners whose stack went away
  *	netlink.c	listing
+ *	refresh.c	what `ss` shows, kept fresh
  */
 #include <linux/module.h>
 #include <linux/rcupdate.h>

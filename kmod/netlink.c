@@ -110,12 +110,27 @@ static int put_addrs(struct sk_buff *skb, const struct sock *sk)
 	       nla_put_in_addr(skb, DMM_NL_A_DADDR, inet->inet_daddr);
 }
 
+/* As tcp_diag_get_info(). */
+static void get_queues(const struct sock *sk, const struct dmm_sock *ds,
+		       u32 *rxq, u32 *txq)
+{
+	if (inet_sk_state_load(sk) == TCP_LISTEN) {
+		*rxq = READ_ONCE(sk->sk_ack_backlog);
+		*txq = READ_ONCE(sk->sk_max_ack_backlog);
+	} else {
+		*rxq = ring_fill(dmm_sock_rx_avail(ds));
+		*txq = ring_fill(dmm_sock_tx_used(ds));
+	}
+}
+
 /* Without the socket's lock: each field is true, all together are a snapshot. */
 static int put_sock(struct sk_buff *skb, struct dmm_stack *stack,
 		    struct dmm_sock *ds, struct sock *sk)
 {
 	const struct inet_sock *inet = inet_sk(sk);
+	u32 rxq, txq;
 
+	get_queues(sk, ds, &rxq, &txq);
 	if (nla_put_u32(skb, DMM_NL_A_STACK_ID, stack->id) ||
 	    nla_put_string(skb, DMM_NL_A_NAME, stack->name) ||
 	    nla_put_u32(skb, DMM_NL_A_SLOT, ds->slot) ||
@@ -123,8 +138,8 @@ static int put_sock(struct sk_buff *skb, struct dmm_stack *stack,
 	    put_addrs(skb, sk) ||
 	    nla_put_be16(skb, DMM_NL_A_SPORT, inet->inet_sport) ||
 	    nla_put_be16(skb, DMM_NL_A_DPORT, inet->inet_dport) ||
-	    nla_put_u32(skb, DMM_NL_A_RXQ, ring_fill(dmm_sock_rx_avail(ds))) ||
-	    nla_put_u32(skb, DMM_NL_A_TXQ, ring_fill(dmm_sock_tx_used(ds))) ||
+	    nla_put_u32(skb, DMM_NL_A_RXQ, rxq) ||
+	    nla_put_u32(skb, DMM_NL_A_TXQ, txq) ||
 	    nla_put_u64_64bit(skb, DMM_NL_A_INODE, sock_i_ino(sk),
 			      DMM_NL_A_PAD) ||
 	    nla_put_u32(skb, DMM_NL_A_UID,

@@ -651,22 +651,35 @@ static void ulp_release(struct sock *sk)
 	dmm_sock_put(ds);
 }
 
+/*
+ * `ss` shows nothing of a ULP that it does not know but the name, which stands at
+ * @skb's end when we are called: "dmm" becomes "dmm:STACK". It cannot be so in the
+ * ops, which inet_diag reads with no lock that would keep a stack's alive.
+ */
 static int ulp_get_info(struct sock *sk, struct sk_buff *skb)
 {
+	char name[sizeof("dmm:") + DMM_NAME_MAX] = "";
+	int len = nla_total_size(sizeof("dmm"));
+	const struct nlattr *last;
 	struct dmm_sock *ds;
-	int err = 0;
 
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
 	if (ds)
-		err = nla_put_string(skb, DMM_ULP_INFO_STACK, ds->stack->name);
+		snprintf(name, sizeof(name), "dmm:%s", ds->stack->name);
 	rcu_read_unlock();
-	return err;
+
+	last = (const struct nlattr *)(skb_tail_pointer(skb) - len);
+	if (!name[0] || skb->len < len || last->nla_type != INET_ULP_INFO_NAME ||
+	    nla_total_size(nla_len(last)) != len)
+		return 0;
+	nlmsg_trim(skb, last);
+	return nla_put_string(skb, INET_ULP_INFO_NAME, name);
 }
 
 static size_t ulp_get_info_size(const struct sock *sk)
 {
-	return nla_total_size(DMM_NAME_MAX);
+	return nla_total_size(sizeof("dmm:") + DMM_NAME_MAX);
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "arena.h"
 #include "channel.h"
+#include "refresh.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -80,6 +81,7 @@ static struct dmm_stack *stack_alloc(u32 id, const char *name)
 	mutex_init(&stack->ev_lock);
 	init_waitqueue_head(&stack->answers);
 	INIT_LIST_HEAD(&stack->op_backlog);
+	dmm_refresh_init(stack);
 	stack->id = id;
 	strscpy(stack->name, name, sizeof(stack->name));
 	return stack;
@@ -281,6 +283,7 @@ void dmm_stack_down(struct dmm_stack *stack)
 	spin_unlock(&stack->op_lock);
 	spin_unlock_bh(&stack->slot_lock);
 
+	dmm_refresh_stop(stack);
 	/* From here on nobody takes a slot or posts an op. */
 	for (i = 0; i < stack->arena->geo.nslots; i++) {
 		rcu_read_lock();
@@ -330,7 +333,8 @@ int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds)
 	memset(ds->shm, 0, sizeof(*ds->shm));
 	refcount_inc(&ds->refs);
 	rcu_assign_pointer(owner->ds, ds);
-	stack->nsocks++;
+	if (!stack->nsocks++)
+		dmm_refresh_start(stack);
 out:
 	spin_unlock_bh(&stack->slot_lock);
 	return err;

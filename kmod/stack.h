@@ -59,6 +59,7 @@ struct dmm_slot_owner {
  * @ev_lock: serialises consumers of the event ring; a sleeping lock
  * @ev_cons: this side's consumer index; under @ev_lock
  * @answers: those who wait for an event about a listener
+ * @refresh: see refresh.c; runs while there are sockets
  * @adopted: sockets adopted so far
  * @bad_events: events dropped
  * @stale_events: those of them for a past generation
@@ -92,6 +93,8 @@ struct dmm_stack {
 	struct mutex ev_lock;		/* consuming the event ring */
 	u32 ev_cons;
 	wait_queue_head_t answers;
+
+	struct delayed_work refresh;
 
 	atomic64_t adopted;
 	atomic64_t bad_events;

@@ -606,8 +606,10 @@ static inline int dmm_need_event(__u32 event, __u32 new_idx, __u32 old_idx)
  *		DMM_NL_A_DADDR		binary, 4 or 16 bytes
  *		DMM_NL_A_SPORT		u16, network order
  *		DMM_NL_A_DPORT		u16, network order
- *		DMM_NL_A_RXQ		u32, bytes received and not read
- *		DMM_NL_A_TXQ		u32, bytes sent and not acknowledged
+ *		DMM_NL_A_RXQ		u32, bytes received and not read; of a
+ *					listener, children that wait for accept()
+ *		DMM_NL_A_TXQ		u32, bytes sent and not acknowledged; of a
+ *					listener, its backlog
  *		DMM_NL_A_INODE		u64, 0 when the program closed it
  *		DMM_NL_A_UID		u32
  *	DMM_NL_CMD_STATS_GET (do): counters of the module as a whole
@@ -700,13 +702,9 @@ enum {
 #define DMM_SO_STACK	2
 #define DMM_SHIM_ERRNO	78	/* EREMCHG */
 
-/* In INET_DIAG_INFO's ULP nest (`ss -tie`), beside the name "dmm". */
-enum {
-	DMM_ULP_INFO_UNSPEC,
-	DMM_ULP_INFO_STACK,	/* string, the stack's name */
-	__DMM_ULP_INFO_MAX
-};
-
-#define DMM_ULP_INFO_MAX	(__DMM_ULP_INFO_MAX - 1)
+/*
+ * To inet_diag (`ss -tie`) an adopted socket's ULP is "dmm:" and the stack's name; to
+ * getsockopt(TCP_ULP) it is "dmm".
+ */
 
 #endif /* _UAPI_LINUX_DMM_H */
