@@ -236,6 +236,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	if (!sk || bpf_skc_to_mptcp_sock(sk))
 		return 1;
 	mark = bpf_sk_storage_get(&socks, sk, 0, 0);
+	/* The shim reserves the port of a socket that it has taken already. */
+	if (dir == DMM_DIR_LISTEN && mark && mark->shim == 2)
+		return 1;
 	if (mark)
 		mark->stack = DMM_STACK_KERNEL;
 
@@ -349,7 +352,7 @@ int setsockopt(struct bpf_sockopt *ctx)
 	if (ctx->optlen != sizeof(*val) || (void *)(val + 1) > ctx->optval_end)
 		return refuse(-EINVAL);
 	shim = *val;
-	if (shim > 1)
+	if (shim > 2)
 		return refuse(-EINVAL);
 	mark = bpf_sk_storage_get(&socks, ctx->sk, NULL,
 				  shim ? BPF_SK_STORAGE_GET_F_CREATE : 0);

@@ -54,6 +54,7 @@ FIELD(dmm_arena_hdr, rx_size, 32, 4);
 FIELD(dmm_arena_hdr, __reserved0, 36, 28);
 FIELD(dmm_arena_hdr, op_prod, 64, 4);
 FIELD(dmm_arena_hdr, op_backlog, 68, 4);
+FIELD(dmm_arena_hdr, ev_polling, 72, 4);
 FIELD(dmm_arena_hdr, __reserved1, 72, 56);
 FIELD(dmm_arena_hdr, ev_cons, 128, 4);
 FIELD(dmm_arena_hdr, __reserved2, 132, 60);

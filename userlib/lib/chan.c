@@ -294,6 +294,12 @@ __u32 dmm_chan_event_flush(struct dmm_chan *chan)
 	return msg_ring_flush(&chan->out);
 }
 
+bool dmm_chan_client_polls(struct dmm_chan *chan)
+{
+	full_barrier();
+	return load_relaxed(&chan->hdr->ev_polling);
+}
+
 bool dmm_chan_sleep(struct dmm_chan *chan, bool sleeping)
 {
 	store_relaxed(&chan->hdr->sleeping, sleeping);

@@ -82,7 +82,8 @@ void channel_destroy(struct channel *ch)
 {
 	conn_abort_all(ch);
 	TAILQ_REMOVE(&ch->w->channels, ch, next);
-	stat_add(&ch->w->stats.clients, -1);
+	if (!ch->orphan)
+		stat_add(&ch->w->stats.clients, -1);
 	if (ch->device_fd >= 0)
 		close(ch->device_fd);
 	if (ch->sock_fd >= 0)
@@ -90,8 +91,10 @@ void channel_destroy(struct channel *ch)
 	if (ch->client_fd >= 0)
 		close(ch->client_fd);
 	/* the client may hold it open, so closing alone would leave it there */
-	epoll_ctl(ch->w->epoll_fd, EPOLL_CTL_DEL, ch->bell_fd, NULL);
-	close(ch->bell_fd);
+	if (ch->bell_fd >= 0) {
+		epoll_ctl(ch->w->epoll_fd, EPOLL_CTL_DEL, ch->bell_fd, NULL);
+		close(ch->bell_fd);
+	}
 	dmm_chan_destroy(ch->chan);
 	free(ch->conns);
 	free(ch);
@@ -109,13 +112,16 @@ int channel_notify(struct channel *ch)
 	__u64 bad = 0;
 	int ret;
 
-	stat_add(&ch->w->stats.kicks, 1);
 	if (ch->device_fd < 0) {
+		if (dmm_chan_client_polls(ch->chan))
+			return 0;
+		stat_add(&ch->w->stats.kicks, 1);
 		if (write(ch->client_fd, &one, sizeof(one)) < 0 &&
 		    errno != EAGAIN)
 			return -errno;
 		return 0;
 	}
+	stat_add(&ch->w->stats.kicks, 1);
 	ret = dmm_device_kick(ch->device_fd, &bad);
 	stat_add(&ch->w->stats.bad_events, bad);
 	if (ret < 0) {
@@ -165,12 +171,28 @@ int channel_attach(struct dmm_worker *w, char *err, size_t err_len)
 	}
 }
 
+/* The namespace's name among all; clients compare their sockets' with it. */
+static uint64_t netns_cookie(void)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
+		cookie = 0;
+	if (fd >= 0)
+		close(fd);
+	return cookie;
+}
+
 int channel_listen(struct dmm_worker *w, char *err, size_t err_len)
 {
 	const char *path = w->opts->client_socket;
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct stat st;
 	int fd;
+
+	w->netns = netns_cookie();
 
 	if (strlen(path) >= sizeof(sun.sun_path))
 		return fail(err, err_len, -ENAMETOOLONG,
@@ -202,6 +224,9 @@ static int hello_send(struct channel *ch)
 	struct dmm_client_hello hello = {
 		.size = sizeof(hello),
 		.version = DMM_ABI_VERSION,
+		.ifindex = ch->w->ifindex,
+		.flags = ch->w->opts->route_own ? DMM_ATTACH_F_ROUTE_OWN : 0,
+		.netns = ch->w->netns,
 	};
 	int fds[] = { dmm_chan_fd(ch->chan), ch->bell_fd, ch->client_fd };
 	union {
@@ -224,6 +249,18 @@ static int hello_send(struct channel *ch)
 	return sendmsg(ch->sock_fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Too many clients: the one that was gone first need not close in peace. */
+static void orphan_drop(struct dmm_worker *w)
+{
+	struct channel *ch;
+
+	TAILQ_FOREACH(ch, &w->channels, next)
+		if (ch->orphan)
+			break;
+	if (ch)
+		channel_destroy(ch);
+}
+
 void channel_accept(struct dmm_worker *w)
 {
 	struct channel *ch;
@@ -232,6 +269,8 @@ void channel_accept(struct dmm_worker *w)
 	fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
+	if (w->stats.clients >= CLIENTS_MAX)
+		orphan_drop(w);
 	if (w->stats.clients >= CLIENTS_MAX ||
 	    (ret = channel_create(w, CLIENT_SLOTS, &ch))) {
 		close(fd);
@@ -247,4 +286,72 @@ void channel_accept(struct dmm_worker *w)
 		worker_log(NULL, "a client is turned away: %s", strerror(-ret));
 		channel_destroy(ch);
 	}
+}
+
+/*
+ * The client has gone. What it said before is still done; then its connections are
+ * closed, and the channel stays until the last one is.
+ */
+static void channel_orphan(struct channel *ch)
+{
+	struct dmm_worker *w = ch->w;
+
+	while (!ch->broken && conn_ops_run(ch))
+		;
+	if (ch->broken) {
+		channel_destroy(ch);
+		return;
+	}
+	epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, ch->bell_fd, NULL);
+	close(ch->bell_fd);
+	close(ch->client_fd);
+	close(ch->sock_fd);
+	ch->bell_fd = -1;
+	ch->client_fd = -1;
+	ch->sock_fd = -1;
+	ch->orphan = true;
+	stat_add(&w->stats.clients, -1);
+	conn_close_all(ch);
+}
+
+/* A message of guards, the end, or nonsense, which is the end as well. */
+void channel_read(struct channel *ch)
+{
+	struct dmm_client_guard guards[DMM_CLIENT_GUARDS];
+	int fds[DMM_CLIENT_GUARDS];
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(fds))];
+	} ctl;
+	struct iovec iov = { .iov_base = guards, .iov_len = sizeof(guards) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &ctl,
+		.msg_controllen = sizeof(ctl),
+	};
+	struct cmsghdr *cmsg;
+	size_t i, n = 0;
+	ssize_t len;
+
+	len = recvmsg(ch->sock_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (len < 0 && errno == EAGAIN)
+		return;
+	cmsg = len > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET &&
+	    cmsg->cmsg_type == SCM_RIGHTS) {
+		n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(fds, CMSG_DATA(cmsg), n * sizeof(int));
+	}
+	if (!n || (size_t)len != n * sizeof(guards[0])) {
+		for (i = 0; i < n; i++)
+			close(fds[i]);
+		channel_orphan(ch);
+		return;
+	}
+	/* the ops that opened them come first */
+	while (!ch->broken && conn_ops_run(ch))
+		;
+	for (i = 0; i < n; i++)
+		conn_guard(ch, &guards[i], fds[i]);
 }

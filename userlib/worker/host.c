@@ -12,7 +12,13 @@
 #include <string.h>
 #include <time.h>
 
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <rte_mbuf.h>
+
+#include <dmm/client.h>
 
 #include "private.h"
 
@@ -271,9 +277,11 @@ static struct dmm_conn *conn_open(struct channel *ch, const struct dmm_op *op)
 		.ch = ch,
 		.gen = op->gen,
 		.live = true,
+		.guard_fd = -1,
 		.tx = dmm_chan_tx(ch->chan, op->slot),
 		.rx = dmm_chan_rx(ch->chan, op->slot),
 	};
+	ch->nlive++;
 	return conn;
 }
 
@@ -457,6 +465,10 @@ static void conn_close(struct dmm_conn *conn)
 	struct dmm_worker_stats *stats = &conn->ch->w->stats;
 
 	conn->live = false;
+	conn->ch->nlive--;
+	if (conn->guard_fd >= 0)
+		close(conn->guard_fd);
+	conn->guard_fd = -1;
 	stat_add(conn->listener ? &stats->listeners : &stats->conns, -1);
 }
 
@@ -510,6 +522,19 @@ static int conn_tell(struct dmm_conn *conn)
 	return 0;
 }
 
+/* Nobody is there to be told. */
+static void conn_events_drop(struct channel *ch)
+{
+	struct dmm_conn *conn;
+
+	while ((conn = STAILQ_FIRST(&ch->pend))) {
+		STAILQ_REMOVE_HEAD(&ch->pend, next_pend);
+		if (conn->pend & PEND_FINAL)
+			conn_close(conn);
+		conn->pend = 0;
+	}
+}
+
 /*
  * Make messages of what is pending, as far as they fit, and wake the client; true
  * if there were any. A kick also lets the module put ops in that did not fit.
@@ -520,6 +545,10 @@ bool conn_events_run(struct channel *ch)
 	bool any = false;
 	int ret = 0;
 
+	if (ch->orphan) {
+		conn_events_drop(ch);
+		return false;
+	}
 	while ((conn = STAILQ_FIRST(&ch->pend))) {
 		ret = conn_tell(conn);
 		if (ret)
@@ -555,6 +584,66 @@ void conn_abort_all(struct channel *ch)
 		conn_close(conn);
 	}
 	STAILQ_INIT(&ch->pend);
+}
+
+/*
+ * Whoever had it is gone without a word: as TCP's close(). Its index says whether
+ * there are bytes that it never read; a wild one is a reason to abort as well.
+ */
+static void conn_forsaken(struct dmm_conn *conn)
+{
+	const struct dmm_stack_ops *ops = conn->ch->w->ops;
+
+	if (conn->sl) {
+		ops->unlisten(conn->sl);
+		host_gone(conn);
+	} else if (conn->sc && dmm_ring_used(conn->rx)) {
+		ops->abort(conn->sc);
+		host_gone(conn);
+	} else if (conn->sc) {
+		ops->close(conn->sc);
+	}
+}
+
+void conn_close_all(struct channel *ch)
+{
+	uint32_t i, n = dmm_chan_nslots(ch->chan);
+
+	for (i = 0; i < n; i++)
+		if (ch->conns[i].live)
+			conn_forsaken(&ch->conns[i]);
+}
+
+/* Takes @fd over. */
+void conn_guard(struct channel *ch, const struct dmm_client_guard *guard, int fd)
+{
+	struct dmm_conn *conn = NULL;
+	struct stat st;
+
+	if (guard->slot < dmm_chan_nslots(ch->chan))
+		conn = &ch->conns[guard->slot];
+	if (!conn || !conn->live || conn->gen != guard->gen || !conn->sc ||
+	    conn->guard_fd >= 0 || fstat(fd, &st) || !S_ISSOCK(st.st_mode) ||
+	    worker_epoll_add(ch->w->slow_fd, fd, EPOLLRDHUP,
+			     (uintptr_t)conn | WAKE_GUARD)) {
+		close(fd);
+		return;
+	}
+	conn->guard_fd = fd;
+}
+
+void conn_guard_event(struct dmm_conn *conn)
+{
+	struct channel *ch = conn->ch;
+
+	/* what the last one said before it closed */
+	while (!ch->orphan && !ch->broken && conn_ops_run(ch))
+		;
+	if (conn->guard_fd < 0)
+		return;
+	close(conn->guard_fd);
+	conn->guard_fd = -1;
+	conn_forsaken(conn);
 }
 
 void conn_unreachable(struct dmm_worker *w, uint8_t family, const void *daddr)

@@ -56,6 +56,7 @@ static inline void stat_add(uint64_t *counter, int64_t n)
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
+struct dmm_client_guard;
 struct listen_table;
 struct neigh_table;
 struct nlmsghdr;
@@ -80,6 +81,7 @@ struct rte_mempool;
  * @rx_due, @room_due: the client waits for it; found when the ring was full
  * @final: the final event and its error
  * @listener: what it is, or was
+ * @guard_fd: the connection is closed when this hangs up; -1 for none
  */
 struct dmm_conn {
 	struct channel *ch;
@@ -97,6 +99,7 @@ struct dmm_conn {
 	bool room_due;
 	bool listener;
 	bool live;
+	int guard_fd;
 };
 
 /*
@@ -107,6 +110,8 @@ struct dmm_conn {
  * @sock_fd: its connection, or -1
  * @conns: one for each slot
  * @broken: the client broke the rules of the message rings
+ * @orphan: the client is gone; what it left is being closed
+ * @nlive: slots in use
  */
 struct channel {
 	TAILQ_ENTRY(channel) next;
@@ -117,6 +122,8 @@ struct channel {
 	int client_fd;
 	int sock_fd;
 	bool broken;
+	bool orphan;
+	uint32_t nlive;
 	struct dmm_conn *conns;
 	STAILQ_HEAD(, dmm_conn) pend;
 };
@@ -151,6 +158,7 @@ struct dmm_worker {
 	int icmp6_fd;
 	TAILQ_HEAD(, channel) channels;
 	int listen_fd;
+	uint64_t netns;		/* its SO_NETNS_COOKIE */
 	bool listening;		/* the client socket's path is ours */
 	int epoll_fd;		/* the fast ones, and @slow_fd */
 	int slow_fd;		/* epoll of netlink and sockets */
@@ -172,7 +180,8 @@ enum waker {
 	WAKE_NEIGH,
 	WAKE_ICMP,
 	WAKE_LISTEN,
-	WAKE_CHANNEL,		/* the rest of the word is the struct channel */
+	WAKE_CHANNEL,		/* from here on: the struct channel's address */
+	WAKE_GUARD = 1,		/* in its lowest bit: a struct dmm_conn's */
 };
 
 /* worker.c */
@@ -186,6 +195,9 @@ extern const struct dmm_host_ops worker_host_ops;
 bool conn_ops_run(struct channel *ch);
 bool conn_events_run(struct channel *ch);
 void conn_abort_all(struct channel *ch);
+void conn_close_all(struct channel *ch);
+void conn_guard(struct channel *ch, const struct dmm_client_guard *guard, int fd);
+void conn_guard_event(struct dmm_conn *conn);
 void conn_unreachable(struct dmm_worker *w, uint8_t family, const void *daddr);
 
 /* channel.c */
@@ -193,6 +205,7 @@ int channel_attach(struct dmm_worker *w, char *err, size_t err_len);
 int channel_listen(struct dmm_worker *w, char *err, size_t err_len);
 void channel_accept(struct dmm_worker *w);
 void channel_destroy(struct channel *ch);
+void channel_read(struct channel *ch);
 int channel_notify(struct channel *ch);
 bool channel_backlog(struct channel *ch);
 

@@ -221,16 +221,23 @@ static void slow_poll(struct dmm_worker *w)
 	int i, n;
 
 	n = epoll_wait(w->slow_fd, evs, WAKE_EVENTS, 0);
+	/* before a channel goes, and its connections with it */
+	for (i = 0; i < n; i++)
+		if (evs[i].data.u64 > WAKE_CHANNEL && evs[i].data.u64 & WAKE_GUARD)
+			conn_guard_event((struct dmm_conn *)(uintptr_t)
+					 (evs[i].data.u64 & ~(uint64_t)WAKE_GUARD));
 	for (i = 0; i < n; i++) {
+		if (evs[i].data.u64 > WAKE_CHANNEL && evs[i].data.u64 & WAKE_GUARD)
+			continue;
 		if (evs[i].data.u64 == WAKE_NEIGH)
 			neigh_read(w);
 		else if (evs[i].data.u64 == WAKE_ICMP)
 			icmp_read(w);
 		else if (evs[i].data.u64 == WAKE_LISTEN)
 			channel_accept(w);
-		else	/* hung up, or says what it has no business to say */
-			channel_destroy((struct channel *)(uintptr_t)
-						evs[i].data.u64);
+		else
+			channel_read((struct channel *)(uintptr_t)
+					     evs[i].data.u64);
 	}
 }
 
@@ -272,7 +279,8 @@ bool dmm_worker_poll(struct dmm_worker *w)
 		w->ops->input(w->stack, pkts, n);
 	}
 	TAILQ_FOREACH(ch, &w->channels, next)
-		busy |= conn_ops_run(ch);
+		if (!ch->orphan)
+			busy |= conn_ops_run(ch);
 	if (w->now_ms != w->polled_ms)
 		timers_poll(w);
 	if (w->port.ntx)
@@ -282,6 +290,8 @@ bool dmm_worker_poll(struct dmm_worker *w)
 		busy |= conn_events_run(ch);
 		if (ch->broken)
 			channel_break(w, ch);
+		else if (ch->orphan && !ch->nlive)
+			channel_destroy(ch);
 	}
 	return busy;
 }
@@ -297,6 +307,8 @@ static uint32_t all_sleep(struct dmm_worker *w, bool sleeping)
 	struct channel *ch;
 
 	TAILQ_FOREACH(ch, &w->channels, next) {
+		if (ch->orphan)
+			continue;
 		/* the backlog is looked at after the barrier in there */
 		if (dmm_chan_sleep(ch->chan, sleeping) || channel_backlog(ch))
 			ms = 0;

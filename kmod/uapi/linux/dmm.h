@@ -76,7 +76,8 @@
  *
  * The doorbell toward the stack is the eventfd given at attach, rung only while
  * dmm_arena_hdr.sleeping is not zero. The doorbell toward the module is
- * DMM_KICK, one for a whole batch of events; toward the shim it is an eventfd.
+ * DMM_KICK, one for a whole batch of events; toward the shim it is an eventfd,
+ * left alone while dmm_arena_hdr.ev_polling is not zero.
  */
 #ifndef _UAPI_LINUX_DMM_H
 #define _UAPI_LINUX_DMM_H
@@ -222,6 +223,9 @@ struct dmm_kick {
  * @op_prod: client: ops produced
  * @op_backlog: client: not zero while ops wait in the client for ring space; a
  *	stack that has emptied the ring then kicks
+ * @ev_polling: client: not zero while nobody sleeps there and the event ring will
+ *	be looked at before somebody does; the doorbell is then not rung. The
+ *	module leaves it zero
  * @ev_cons: client: events consumed
  * @op_cons: stack: ops consumed
  * @ev_prod: stack: events produced
@@ -245,7 +249,8 @@ struct dmm_arena_hdr {
 	/* written by the client */
 	__u32 op_prod;
 	__u32 op_backlog;
-	__u32 __reserved1[14];
+	__u32 ev_polling;
+	__u32 __reserved1[13];
 	__u32 ev_cons;
 	__u32 __reserved2[15];
 
@@ -686,7 +691,9 @@ enum {
  * here, is EINVAL. On other sockets than TCP they do not exist.
  *
  *  - DMM_SO_SHIM, set and get: 1 marks the socket as one that the shim can serve;
- *    0 takes the mark away. A child that accept() gives has no mark.
+ *    0 takes the mark away. A child that accept() gives has no mark. 2 says that
+ *    the shim has taken it: bind(), by which the shim reserves the port, is then
+ *    not judged.
  *  - DMM_SO_STACK, get: the stack that the rules chose for this socket at its
  *    last bind() or connect(), DMM_STACK_KERNEL when that is the kernel's. Always
  *    so for a socket without a mark.

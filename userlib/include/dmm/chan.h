@@ -151,6 +151,15 @@ int dmm_chan_event_put(struct dmm_chan *chan, const struct dmm_event *ev);
 __u32 dmm_chan_event_flush(struct dmm_chan *chan);
 
 /**
+ * dmm_chan_client_polls() - stack: will the client see events without a doorbell?
+ * @chan: the channel
+ *
+ * To be asked after dmm_chan_event_flush(). A full barrier stands before the look;
+ * it pairs with the client's, between its ev_polling = 0 and its look at ev_prod.
+ */
+bool dmm_chan_client_polls(struct dmm_chan *chan);
+
+/**
  * dmm_chan_sleep() - stack: about to sleep, or awake again
  * @chan: the channel
  * @sleeping: which

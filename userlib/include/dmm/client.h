@@ -5,8 +5,16 @@
  *
  * The socket is SOCK_SEQPACKET. On connection the worker sends one struct
  * dmm_client_hello with three descriptors: the arena, the eventfd toward the stack
- * and the eventfd toward the client. Nothing else is ever sent; when either end
- * closes, the client's connections are aborted.
+ * and the eventfd toward the client. It sends nothing else.
+ *
+ * When the last descriptor of the client's end is closed, its listeners end and its
+ * connections are closed as DMM_OP_CLOSE does it: what is in the transmit ring is
+ * still sent; where bytes were not read, the peer gets a RST.
+ *
+ * The client may send guards: 1..DMM_CLIENT_GUARDS of struct dmm_client_guard with
+ * as many descriptors of sockets. When such a socket hangs up, its connection is
+ * closed in the same way. So a connection can live as long as a file that several
+ * processes share.
  */
 #ifndef DMM_CLIENT_H
 #define DMM_CLIENT_H
@@ -20,6 +28,17 @@ struct dmm_client;
 struct dmm_client_hello {
 	__u32 size;		/* of this struct */
 	__u32 version;		/* DMM_ABI_VERSION */
+	__u32 ifindex;		/* the device served */
+	__u32 flags;		/* DMM_ATTACH_F_ROUTE_OWN */
+	__u64 netns;		/* SO_NETNS_COOKIE of the netns served */
+};
+
+#define DMM_CLIENT_GUARDS	32	/* in one message */
+
+/** struct dmm_client_guard - a connection, and the descriptor that guards it */
+struct dmm_client_guard {
+	__u32 slot;
+	__u32 gen;
 };
 
 /**
