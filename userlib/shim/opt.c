@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Socket options. The kernel's own socket keeps them all, so they are checked, stored
+ * and told by the kernel; here is what a stack has to know of them, and the few that
+ * the connection answers.
+ */
+#include <linux/filter.h>
+#include <sys/time.h>
+
+#include "shim.h"
+
+#ifndef SO_RCVTIMEO_NEW
+#define SO_RCVTIMEO_NEW	66
+#define SO_SNDTIMEO_NEW	67
+#endif
+
+static int get_int(int fd, int level, int opt)
+{
+	socklen_t len = sizeof(int);
+	int val = 0;
+
+	return real.getsockopt(fd, level, opt, &val, &len) ? 0 : val;
+}
+
+static uint64_t get_time(int fd, int opt)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	if (real.getsockopt(fd, SOL_SOCKET, opt, &tv, &len))
+		return 0;
+	return tv.tv_sec * NSEC + tv.tv_usec * 1000ULL;
+}
+
+/* What the kernel's socket has, for the stack. */
+void opt_import(int fd, struct sh_sock *s)
+{
+	struct linger l = { 0 };
+	socklen_t len = sizeof(l);
+
+	s->opt_set = 0;
+	if (get_int(fd, IPPROTO_TCP, TCP_NODELAY))
+		s->opt_set |= DMM_OPT_NODELAY;
+	if (get_int(fd, SOL_SOCKET, SO_KEEPALIVE))
+		s->opt_set |= DMM_OPT_KEEPALIVE;
+	s->keepidle = get_int(fd, IPPROTO_TCP, TCP_KEEPIDLE);
+	s->keepintvl = get_int(fd, IPPROTO_TCP, TCP_KEEPINTVL);
+	s->keepcnt = get_int(fd, IPPROTO_TCP, TCP_KEEPCNT);
+	s->user_timeout = get_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT);
+	s->rcvtimeo = get_time(fd, SO_RCVTIMEO);
+	s->sndtimeo = get_time(fd, SO_SNDTIMEO);
+	s->rcvlowat = get_int(fd, SOL_SOCKET, SO_RCVLOWAT) ?: 1;
+	len = sizeof(int);
+	if (real.getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &s->peek_off, &len))
+		s->peek_off = -1;
+	len = sizeof(l);
+	if (!real.getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len)) {
+		s->linger_on = l.l_onoff;
+		s->linger_s = l.l_linger;
+	}
+}
+
+/* What a child has of its listener; only asked of one that was set anything. */
+void opt_inherit(int fd, const struct sh_sock *from, struct sh_sock *to, int kfd)
+{
+	static const struct {
+		int level, opt;
+	} all[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE }, { SOL_SOCKET, SO_PRIORITY },
+		{ SOL_SOCKET, SO_MARK }, { SOL_SOCKET, SO_RCVLOWAT },
+		{ SOL_SOCKET, SO_OOBINLINE }, { SOL_SOCKET, SO_BUSY_POLL },
+		{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_KEEPIDLE },
+		{ IPPROTO_TCP, TCP_KEEPINTVL }, { IPPROTO_TCP, TCP_KEEPCNT },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT }, { IPPROTO_TCP, TCP_NOTSENT_LOWAT },
+		{ IPPROTO_TCP, TCP_LINGER2 }, { IPPROTO_TCP, TCP_SYNCNT },
+	};
+	static const int buffers[] = { SO_RCVBUF, SO_SNDBUF };
+	static const int times[] = { SO_RCVTIMEO, SO_SNDTIMEO };
+	struct linger l = { 0 };
+	struct timeval tv;
+	socklen_t len;
+	unsigned int i;
+	int val, was, err = errno;
+
+	if (fd >= FD_MAX || !(fd_flags[fd] & FD_OPTIONS))
+		return;
+	(void)from;
+	(void)to;
+	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		val = get_int(fd, all[i].level, all[i].opt);
+		was = get_int(kfd, all[i].level, all[i].opt);
+		if (val != was)
+			real.setsockopt(kfd, all[i].level, all[i].opt, &val, 4);
+	}
+	for (i = 0; i < 2; i++) {
+		val = get_int(fd, SOL_SOCKET, buffers[i]);
+		if (val != get_int(kfd, SOL_SOCKET, buffers[i])) {
+			val /= 2;	/* the kernel doubles it */
+			real.setsockopt(kfd, SOL_SOCKET, buffers[i], &val, 4);
+		}
+		len = sizeof(tv);
+		if (!real.getsockopt(fd, SOL_SOCKET, times[i], &tv, &len) &&
+		    (tv.tv_sec || tv.tv_usec))
+			real.setsockopt(kfd, SOL_SOCKET, times[i], &tv, sizeof(tv));
+	}
+	len = sizeof(l);
+	if (!real.getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len) && l.l_onoff)
+		real.setsockopt(kfd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+	fd_flags[kfd] |= FD_OPTIONS;
+	errno = err;
+}
+
+/* No stack can honour it: connect() and listen() will leave the socket alone. */
+static bool is_native_only(int fd, int level, int opt)
+{
+	switch (level) {
+	case SOL_SOCKET:
+		switch (opt) {
+		case SO_ATTACH_FILTER:
+		case SO_ATTACH_BPF:
+		case SO_ATTACH_REUSEPORT_CBPF:
+		case SO_ATTACH_REUSEPORT_EBPF:
+			return true;
+		case SO_TIMESTAMP:
+		case SO_TIMESTAMPNS:
+		case SO_TIMESTAMPING:
+		case SO_ZEROCOPY:
+			return get_int(fd, level, opt);
+		}
+		return false;
+	case IPPROTO_TCP:
+		switch (opt) {
+		case TCP_REPAIR:
+		case TCP_MD5SIG:
+		case TCP_MAXSEG:
+		case TCP_FASTOPEN:
+		case TCP_FASTOPEN_CONNECT:
+		case TCP_ULP:
+			return true;
+		}
+		return false;
+	case IPPROTO_IP:
+		return opt == IP_TRANSPARENT || opt == IP_OPTIONS;
+	case IPPROTO_IPV6:
+		return opt == IPV6_TRANSPARENT;
+	case SOL_DMM:
+		return true;	/* it plays our part */
+	}
+	return false;
+}
+
+/* An option was set on a socket that is not ours, yet. */
+void opt_native(int fd, int level, int opt)
+{
+	int err = errno;
+
+	if ((unsigned int)fd >= FD_MAX || !fd_flags[fd])
+		return;
+	fd_flags[fd] |= FD_OPTIONS;
+	if (is_native_only(fd, level, opt))
+		fd_flags[fd] |= FD_NATIVE;
+	errno = err;
+}
+
+/* What cannot be on a live connection of a stack's; as kmod/proto.c. */
+static int set_refused(int level, int opt)
+{
+	if (level == SOL_SOCKET) {
+		switch (opt) {
+		case SO_ATTACH_FILTER:
+		case SO_ATTACH_BPF:
+		case SO_DETACH_FILTER:
+			return -EPERM;
+		case SO_ZEROCOPY:
+			return -EOPNOTSUPP;
+		}
+	}
+	if (level == IPPROTO_TCP) {
+		switch (opt) {
+		case TCP_REPAIR:
+		case TCP_REPAIR_QUEUE:
+		case TCP_QUEUE_SEQ:
+		case TCP_REPAIR_OPTIONS:
+		case TCP_TIMESTAMP:
+		case TCP_MD5SIG:
+			return -EOPNOTSUPP;
+		case TCP_ULP:
+			return -EEXIST;
+		}
+	}
+	return 0;
+}
+
+static bool stack_knows(int level, int opt)
+{
+	if (level == SOL_SOCKET)
+		return opt == SO_KEEPALIVE;
+	return level == IPPROTO_TCP &&
+	       (opt == TCP_NODELAY || opt == TCP_KEEPIDLE || opt == TCP_KEEPINTVL ||
+		opt == TCP_KEEPCNT || opt == TCP_USER_TIMEOUT);
+}
+
+/* One value that changed, into the shared state. */
+static void set_one(int kfd, struct sh_sock *s, int level, int opt)
+{
+	struct linger l = { 0 };
+	socklen_t len = sizeof(l);
+	uint32_t bit = 0;
+
+	if (level == IPPROTO_TCP) {
+		if (opt == TCP_NODELAY)
+			bit = DMM_OPT_NODELAY;
+		else if (opt == TCP_KEEPIDLE)
+			s->keepidle = get_int(kfd, level, opt);
+		else if (opt == TCP_KEEPINTVL)
+			s->keepintvl = get_int(kfd, level, opt);
+		else if (opt == TCP_KEEPCNT)
+			s->keepcnt = get_int(kfd, level, opt);
+		else if (opt == TCP_USER_TIMEOUT)
+			s->user_timeout = get_int(kfd, level, opt);
+	} else if (opt == SO_KEEPALIVE) {
+		bit = DMM_OPT_KEEPALIVE;
+	} else if (opt == SO_RCVTIMEO || opt == SO_RCVTIMEO_NEW) {
+		s->rcvtimeo = get_time(kfd, SO_RCVTIMEO);
+	} else if (opt == SO_SNDTIMEO || opt == SO_SNDTIMEO_NEW) {
+		s->sndtimeo = get_time(kfd, SO_SNDTIMEO);
+	} else if (opt == SO_RCVLOWAT) {
+		s->rcvlowat = get_int(kfd, level, opt) ?: 1;
+	} else if (opt == SO_PEEK_OFF) {
+		len = sizeof(s->peek_off);
+		real.getsockopt(kfd, level, opt, &s->peek_off, &len);
+	} else if (opt == SO_LINGER &&
+		   !real.getsockopt(kfd, level, opt, &l, &len)) {
+		s->linger_on = l.l_onoff;
+		s->linger_s = l.l_linger;
+	}
+	if (bit)
+		s->opt_set = (s->opt_set & ~bit) |
+			     (get_int(kfd, level, opt) ? bit : 0);
+}
+
+/**
+ * opt_set() - setsockopt() of a socket of ours
+ * @ret: set to the result
+ *
+ * Return: true; the kernel need not be asked any more.
+ */
+bool opt_set(int fd, struct vsock *v, int level, int opt, const void *val,
+	     socklen_t len, int *ret)
+{
+	struct sh_sock *s = v->s;
+	int kfd = kernel_fd(v, fd), err;
+	bool listens = load_relaxed(&s->flags) & SF_LISTEN;
+
+	*ret = listens ? 0 : set_refused(level, opt);
+	if (*ret)
+		return true;
+	if (real.setsockopt(kfd, level, opt, val, len)) {
+		*ret = -errno;
+		return true;
+	}
+	if (fd < FD_MAX)
+		fd_flags[fd] |= FD_OPTIONS;
+	if (level != SOL_SOCKET && level != IPPROTO_TCP)
+		return true;
+	if (!sock_lock(v, &err))
+		return true;
+	set_one(kfd, s, level, opt);
+	unlock(&s->lock);
+	if (!listens && stack_knows(level, opt) && s->state != TCP_CLOSE)
+		op_post_options(v->ctx, s);
+	return true;
+}
+
+/* Hand a value out as the kernel does: cut to what there is room for. */
+static void put(const void *from, socklen_t have, void *val, socklen_t *len)
+{
+	*len = min(*len, have);
+	memcpy(val, from, *len);
+}
+
+static int get_info(struct vsock *v, int kfd, void *val, socklen_t *len)
+{
+	struct dmm_slot *shm = v->shm;
+	struct tcp_info i = { 0 };
+	socklen_t have = sizeof(i);
+	uint32_t mss = load_relaxed(&shm->snd_mss);
+	int err;
+
+	if (real.getsockopt(kfd, IPPROTO_TCP, TCP_INFO, &i, &have))
+		return -errno;
+	if (!sock_lock(v, &err))
+		return err;
+	i.tcpi_state = v->s->state;
+	unlock(&v->s->lock);
+	i.tcpi_rtt = load_relaxed(&shm->srtt_us);
+	i.tcpi_total_retrans = load_relaxed(&shm->retrans);
+	if (mss) {
+		i.tcpi_snd_mss = mss;
+		i.tcpi_snd_cwnd = max(load_relaxed(&shm->snd_cwnd) / mss, 1U);
+	}
+	put(&i, have, val, len);
+	return 0;
+}
+
+/* getsockopt(); false: the kernel's own socket knows it. */
+bool opt_get(int fd, struct vsock *v, int level, int opt, void *val, socklen_t *len,
+	     int *ret)
+{
+	struct sh_sock *s = v->s;
+	int kfd = kernel_fd(v, fd), n, err;
+	socklen_t had;
+
+	if (load_relaxed(&s->flags) & SF_LISTEN)
+		return false;
+	*ret = 0;
+	if (level == IPPROTO_TCP && opt == TCP_ULP) {
+		put("dmm", 4, val, len);
+		return true;
+	}
+	if (level == IPPROTO_TCP && opt == TCP_ZEROCOPY_RECEIVE) {
+		*ret = -EOPNOTSUPP;
+		return true;
+	}
+	if (level == IPPROTO_TCP && opt == TCP_INFO) {
+		events_take(v->ctx, false);
+		*ret = get_info(v, kfd, val, len);
+		return true;
+	}
+	if ((level != SOL_SOCKET || (opt != SO_ERROR && opt != SO_PEEK_OFF)) &&
+	    (level != IPPROTO_TCP || opt != TCP_MAXSEG))
+		return false;
+	/* the kernel checks the pointers and the length */
+	had = len ? *len : 0;
+	if (real.getsockopt(kfd, level, opt, val, len)) {
+		*ret = -errno;
+		return true;
+	}
+	events_take(v->ctx, false);
+	if (!sock_lock(v, &err)) {
+		*ret = err;
+		return true;
+	}
+	n = s->peek_off;
+	if (opt == SO_ERROR && level == SOL_SOCKET) {
+		n = s->err;
+		s->err = 0;
+	} else if (level == IPPROTO_TCP) {
+		n = load_relaxed(&v->shm->snd_mss) ?: 536;
+	}
+	unlock(&s->lock);
+	*len = had;
+	put(&n, sizeof(n), val, len);
+	return true;
+}
