@@ -55,7 +55,7 @@ FIELD(dmm_arena_hdr, __reserved0, 36, 28);
 FIELD(dmm_arena_hdr, op_prod, 64, 4);
 FIELD(dmm_arena_hdr, op_backlog, 68, 4);
 FIELD(dmm_arena_hdr, ev_polling, 72, 4);
-FIELD(dmm_arena_hdr, __reserved1, 72, 56);
+FIELD(dmm_arena_hdr, __reserved1, 76, 52);
 FIELD(dmm_arena_hdr, ev_cons, 128, 4);
 FIELD(dmm_arena_hdr, __reserved2, 132, 60);
 FIELD(dmm_arena_hdr, op_cons, 192, 4);
