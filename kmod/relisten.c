@@ -167,15 +167,17 @@ static struct dmm_sock *take_next(const struct dmm_stack *stack)
 {
 	struct dmm_sock *ds;
 
-	guard(spinlock_bh)(&waiting_lock);
+	spin_lock_bh(&waiting_lock);
 	list_for_each_entry(ds, &waiting, wait_node) {
 		if (!same_stack(ds->stack, stack))
 			continue;
 		list_del_init(&ds->wait_node);
 		/* Its socket has a reference until dmm_relisten_forget(). */
 		refcount_inc(&ds->refs);
+		spin_unlock_bh(&waiting_lock);
 		return ds;
 	}
+	spin_unlock_bh(&waiting_lock);
 	return NULL;
 }
 

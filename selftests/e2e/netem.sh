@@ -86,7 +86,7 @@ good_wire()
 flows()
 {
 	local name=$1 bytes=$2 pids=() what i children
-	local -a whats=("client, IPv4" "client, IPv6" "server, IPv4" "server, IPv6")
+	local -a who=("client, IPv4" "client, IPv6" "server, IPv4" "server, IPv6")
 
 	LIMIT=120
 	children=$(worker stack_children)
@@ -102,7 +102,7 @@ flows()
 		wait "${pids[i]}"
 		what=$?
 		sed 's/^/# /' "$RUN/flow.$i"
-		tap $what "$name: intact, adopted ${whats[i]}" "status $what"
+		tap $what "$name: intact, adopted ${who[i]}" "status $what"
 	done
 	unset LIMIT
 	# 15 connections each
@@ -139,10 +139,10 @@ for i in 0 1 2 3; do
 	((us >= 19000)); tap $? "delay: there was, flow $i" "round trip of $us us"
 done
 
-ofo=$(peer_tcp TcpExtTCPOFOQueue) sack=$(peer_tcp TcpExtTCPSACKReorder)
+queued=$(peer_tcp TcpExtTCPOFOQueue) sack=$(peer_tcp TcpExtTCPSACKReorder)
 bad_wire delay 10ms reorder 25% 50%
 flows "reordering" $((1 << 20))
-more "$ofo" "$(peer_tcp TcpExtTCPOFOQueue)" "reordering: the peer received so"
+more "$queued" "$(peer_tcp TcpExtTCPOFOQueue)" "reordering: the peer received so"
 more "$sack" "$(peer_tcp TcpExtTCPSACKReorder)" "reordering: the stack received so"
 
 app=$(($(link w-a tx) - $(link w-p rx))) peer=$(($(link w-p tx) - $(link w-a rx)))
