@@ -18,7 +18,7 @@ hold()
 	shift 2
 	mkfifo "$RUN/$name.in"
 	"$where" python3 "$SHOWN" "$name" "$@" <"$RUN/$name.in" >"$RUN/$name.log" 2>&1 &
-	# shellcheck disable=SC2093
+	# shellcheck disable=SC2034	# held open, no more
 	exec {fd}>"$RUN/$name.in"
 	until_true 30 grep -q ready "$RUN/$name.log"
 }
@@ -112,5 +112,12 @@ check "a listener without its worker is still shown" soon shows \
 	"^LISTEN .* tcp-ulp-dmm:lwip0" src "0.0.0.0:$MINE" and dport = 0
 check "and back in the list with its worker" until_true 20 listed \
 	".local == \"0.0.0.0:$MINE\" and .state == \"LISTEN\""
+
+# -- and what comes to it then is the stack's again
+children() { ctl -j stats | jq '.stacks[0].worker.stack_children'; }
+[[ $(children) == 0 ]]; tap $? "the new worker has brought it nothing yet" "$(children)"
+check "a new connection" in_peer bash -c ": <>/dev/tcp/$APP/$MINE"
+check "another, IPv6" in_peer bash -c ": <>/dev/tcp/$APP6/$MINE"
+[[ $(children) == 2 ]]; tap $? "both were the stack's" "$(children)"
 echo "1..$TAP_N"
 exit "${TAP_FAILED:-0}"
