@@ -10,6 +10,8 @@
 MINE=5004
 SHOWN=$(cd "$(dirname "$0")" && pwd)/shown.py
 
+HELD=()
+
 # hold NAME WHERE ARG...: shown.py in the background, until the end
 hold()
 {
@@ -18,6 +20,7 @@ hold()
 	shift 2
 	mkfifo "$RUN/$name.in"
 	"$where" python3 "$SHOWN" "$name" "$@" <"$RUN/$name.in" >"$RUN/$name.log" 2>&1 &
+	HELD+=($!)
 	# shellcheck disable=SC2034	# held open, no more
 	exec {fd}>"$RUN/$name.in"
 	until_true 30 grep -q ready "$RUN/$name.log"
@@ -51,7 +54,17 @@ shows()
 # A second's time for what no system call refreshes.
 soon() { until_true 5 "$@" || "$@"; }
 
-trap world_down EXIT
+# world_down waits for all that were started; its status is the last one before it
+end()
+{
+	local status=$?
+
+	((${#HELD[@]} == 0)) || kill "${HELD[@]}" 2>/dev/null
+	(exit "$status")
+	world_down
+}
+
+trap end EXIT
 trap 'exit 1' INT TERM
 if ! { net_up && daemon_up && stack_up && hold peer in_peer $PORT &&
 	hold app in_app $PEER $PEER6 $PORT $MINE &&
