@@ -45,6 +45,7 @@ static void options(int argc, char **argv)
 		{ "netns", required_argument, NULL, 'N' },
 		{ "route", required_argument, NULL, 'r' },
 		{ "plugin-dir", required_argument, NULL, 'p' },
+		{ "bpf-dir", required_argument, NULL, 'b' },
 		{ "client-socket", required_argument, NULL, 'c' },
 		{ "no-module", no_argument, NULL, 'm' },
 		{ "ready-fd", required_argument, NULL, 'R' },
@@ -59,7 +60,7 @@ static void options(int argc, char **argv)
 		case 't': type = optarg; break;
 		case 'd': dev = optarg; break;
 		case 'R': ready_fd = atoi(optarg); break;
-		case 'N': case 'r': case 'p': case 'c': case 'm': break;
+		case 'N': case 'r': case 'p': case 'b': case 'c': case 'm': break;
 		default: exit(9);
 		}
 	}

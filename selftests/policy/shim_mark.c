@@ -225,7 +225,7 @@ TEST_F(policy, bad_input)
 
 	SHIM_ATTACH();
 	fd = tcp(AF_INET);
-	EXPECT_EQ(-EINVAL, mark(fd, 2));
+	EXPECT_EQ(-EINVAL, mark(fd, 3));
 	EXPECT_EQ(-EINVAL, mark(fd, ~0U));
 	EXPECT_EQ(-1, setsockopt(fd, SOL_DMM, DMM_SO_SHIM, longer, sizeof(longer)));
 	EXPECT_EQ(EINVAL, errno);

@@ -71,6 +71,16 @@ static int listen_any(struct uclient *uc, const struct rig *rig,
 		       slot : -1;
 }
 
+/* Wait for an offer; a listener is also told that it is served. */
+static int offered(struct uclient *uc)
+{
+	int ret = 0;
+
+	while (!ret && !uc->noffers)
+		ret = uc_wait(uc, 5000);
+	return ret;
+}
+
 /* Both directions of an open connection. */
 static int ping(struct uclient *uc, int slot, int fd)
 {
@@ -144,7 +154,7 @@ TEST_F(listen, offer_tells)
 	slot = listen_any(uc, &self->rig, 8);
 	fd = rig_dial(&self->rig, RIG_SADDR, PORT);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, uc_wait(uc, 5000));
+	ASSERT_EQ(0, offered(uc));
 	ASSERT_EQ(1U, uc->noffers);
 	ASSERT_EQ(0, getsockname(fd, (struct sockaddr *)&sin, &len));
 	EXPECT_EQ((uint32_t)slot, uc->offers[0].slot);
@@ -373,7 +383,7 @@ TEST_F(listen, tokens)
 	b = uc_listen(uc, AF_INET, NULL, PORT + 1, 8, 0);
 	fd = rig_dial(&self->rig, RIG_SADDR, PORT);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, uc_wait(uc, 5000));
+	ASSERT_EQ(0, offered(uc));
 	token = uc->offers[0].in.token;
 
 	/* never given, another listener's, of no listener */
@@ -534,7 +544,7 @@ TEST_F(listen, own_address_first)
 	ASSERT_EQ(2, rig_stat_wait(&self->rig, "listeners", 2));
 	fd = rig_dial(&self->rig, RIG_SADDR, PORT);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, uc_wait(uc, 5000));
+	ASSERT_EQ(0, offered(uc));
 	EXPECT_EQ((uint32_t)own, uc->offers[0].slot);
 	close(fd);
 	uc->noffers = 0;
@@ -543,9 +553,7 @@ TEST_F(listen, own_address_first)
 	ASSERT_EQ(DMM_EV_GONE, uc_finish(uc, own, 5000));
 	fd = rig_dial(&self->rig, RIG_SADDR, PORT);
 	ASSERT_LE(0, fd);
-	while (!uc->noffers) {
-		ASSERT_EQ(0, uc_wait(uc, 5000));
-	}
+	ASSERT_EQ(0, offered(uc));
 	EXPECT_EQ((uint32_t)any, uc->offers[0].slot);
 	close(fd);
 }
