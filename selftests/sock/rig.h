@@ -13,6 +13,7 @@
  *	DMM_ADOPTED		which sockets must be adopted: words of "v4", "v6",
  *				"mapped" (connecting), "listen-v4", "listen-v6",
  *				"listen-mapped" (accepted); unset: none
+ *	DMM_UNLISTED		set: adopted sockets are in no table of the kernel's
  */
 #ifndef SOCK_RIG_H
 #define SOCK_RIG_H

@@ -10,7 +10,7 @@ export DMM_ADOPTED=${DMM_ADOPTED-v4 v6 mapped listen-v4 listen-v6 listen-mapped}
 
 in_shim()
 {
-	in_app env LD_PRELOAD="$OUT/lib/dmm/libdmm-shim.so" DMM_RUNTIME_DIR="$RUN" "$@"
+	in_app env DMM_UNLISTED=1 LD_PRELOAD="$OUT/lib/dmm/libdmm-shim.so" DMM_RUNTIME_DIR="$RUN" "$@"
 }
 
 world_up >&2

@@ -8,6 +8,7 @@
 
 #include "shim.h"
 
+#define SETTLE_TRIES	200	/* times 50 us and more */
 #define FULL_LOOKS	64	/* at a full op ring, before asking whether anybody is there */
 
 static void bell_ring(struct ctx *c)
@@ -86,8 +87,10 @@ void op_post(struct ctx *c, struct sh_sock *s, uint32_t type)
 	op_send(c, &op);
 }
 
+/* Under the socket's lock, or before anybody else knows it. */
 void op_post_options(struct ctx *c, struct sh_sock *s)
 {
+	struct dmm_slot *shm = &c->slots[s - c->socks];
 	struct dmm_op op = {
 		.op = DMM_OP_OPTIONS,
 		.slot = s - c->socks,
@@ -98,10 +101,32 @@ void op_post_options(struct ctx *c, struct sh_sock *s)
 			.keepintvl = s->keepintvl,
 			.keepcnt = s->keepcnt,
 			.user_timeout = s->user_timeout,
+			.fin_timeout = s->fin_timeout,
+			.rcvbuf = s->rcvbuf,
+			.seq = ++s->opt_seq,
+			.dscp = s->dscp,
+			.ttl = s->ttl,
 		},
 	};
 
+	/* before the op, and before the bytes that are to wait for it */
+	store_release(&shm->opt_seq, s->opt_seq);
 	op_send(c, &op);
+}
+
+/* Until the worker has done what it was told, if it does so soon. */
+void op_settle(struct ctx *c)
+{
+	const struct timespec ts = { .tv_nsec = 50000 };
+	uint32_t prod = load_relaxed(&c->sh->op_prod);
+	int tries, err = errno;
+
+	for (tries = 0; tries < SETTLE_TRIES; tries++) {
+		if ((int32_t)(load_acquire(&c->arena->op_cons) - prod) >= 0)
+			break;
+		nanosleep(&ts, NULL);
+	}
+	errno = err;
 }
 
 #define FINAL_EVENTS	(1U << DMM_EV_ERROR | 1U << DMM_EV_TIMEWAIT | 1U << DMM_EV_GONE)

@@ -327,7 +327,7 @@ static enum dmm_fallback path_find(int fd, struct ctx *c, const void *addr,
 	return DMM_FALLBACK_NONE;
 }
 
-static void connect_op(int fd, struct ctx *c, struct sh_sock *s, const struct path *p)
+static void connect_op(struct ctx *c, struct sh_sock *s, const struct path *p)
 {
 	struct dmm_op op = {
 		.op = DMM_OP_CONNECT,
@@ -343,15 +343,10 @@ static void connect_op(int fd, struct ctx *c, struct sh_sock *s, const struct pa
 
 	memcpy(op.connect.saddr, p->saddr, 16);
 	memcpy(op.connect.daddr, p->daddr, 16);
-	if (fd_flags[fd] & FD_OPTIONS && p->family == AF_INET6) {
-		op.connect.dscp = get_int(fd, IPPROTO_IPV6, IPV6_TCLASS);
-		op.connect.ttl = get_int(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS);
-	} else if (fd_flags[fd] & FD_OPTIONS) {
-		op.connect.dscp = get_int(fd, IPPROTO_IP, IP_TOS);
-		op.connect.ttl = get_int(fd, IPPROTO_IP, IP_TTL);
-	}
+	op.connect.dscp = s->dscp;
+	op.connect.ttl = s->ttl;
 	op_send(c, &op);
-	if (s->opt_set || s->user_timeout)
+	if (s->told)
 		op_post_options(c, s);
 }
 
@@ -408,7 +403,7 @@ static enum dmm_fallback take(int fd, struct ctx *c, const void *addr)
 		slot_free(c, slot);
 		return DMM_FALLBACK_NO_MEMORY;
 	}
-	connect_op(fd, c, s, &p);
+	connect_op(c, s, &p);
 	take_numbers(fd, v);
 	return DMM_FALLBACK_NONE;
 }
@@ -501,7 +496,7 @@ static int give_back(int fd, struct vsock *v)
 		return -EOPNOTSUPP;
 	if (sock_lock(v, &err)) {
 		if (v->s->state != TCP_CLOSE) {
-			v->s->err = ECONNRESET;
+			v->s->err = EPIPE;	/* what a reader is told */
 			v->s->state = TCP_CLOSE;
 			v->s->shutdown = 3;
 			if (!(v->s->flags & SF_FINAL))
@@ -569,7 +564,9 @@ int sock_connect(int fd, const void *addr, socklen_t len)
 	if (errno != DMM_SHIM_ERRNO)
 		return -errno;
 	errno = err;
+	fd_flags[fd] |= FD_TAKING;
 	why = connect_stack(fd, addr);
+	fd_flags[fd] &= ~FD_TAKING;
 	if (why) {
 		note(fd, "native", reasons[why]);
 		mark_set(fd, 0);

@@ -158,8 +158,15 @@ ENTRY(int, connect, (int fd, const void *addr, socklen_t len))
 
 ENTRY(int, shutdown, (int fd, int how))
 {
+	const struct timespec ts = { .tv_nsec = 100000 };
 	struct vsock *v = fd_sock(fd);
 
+	/* another thread is about to give it to a stack */
+	while (!v && (unsigned int)fd < FD_MAX &&
+	       load_relaxed(&fd_flags[fd]) & FD_TAKING) {
+		nanosleep(&ts, NULL);
+		v = fd_sock(fd);
+	}
 	if (likely(!v))
 		return real.shutdown(fd, how);
 	events_take(v->ctx, false);
@@ -345,15 +352,39 @@ ENTRY(ssize_t, __recvfrom_chk, (int fd, void *buf, size_t len, size_t size, int 
 	return recv_from(v, buf, len, flags, alen);
 }
 
+/* TCP_INQ: what is left to read; after the FIN never 0, for there is an end to read. */
+static void tell_inq(struct vsock *v, struct msghdr *msg)
+{
+	uint32_t n = sock_inq(v);
+	struct cmsghdr *c;
+
+	if (!n && load_relaxed(&v->s->flags) & SF_DONE)
+		n = 1;
+	if (!msg->msg_control || msg->msg_controllen < CMSG_LEN(sizeof(n))) {
+		msg->msg_controllen = 0;
+		msg->msg_flags |= MSG_CTRUNC;
+		return;
+	}
+	c = msg->msg_control;
+	c->cmsg_level = IPPROTO_TCP;
+	c->cmsg_type = TCP_CM_INQ;
+	c->cmsg_len = CMSG_LEN(sizeof(n));
+	memcpy(CMSG_DATA(c), &n, sizeof(n));
+	msg->msg_controllen = min(msg->msg_controllen, CMSG_SPACE(sizeof(n)));
+}
+
 static ssize_t recv_msg(struct vsock *v, struct msghdr *msg, int flags)
 {
 	ssize_t ret = sock_recv(v, msg->msg_iov, msg->msg_iovlen, flags);
 
-	if (ret >= 0) {
-		msg->msg_flags = 0;
+	if (ret < 0)
+		return ret;
+	msg->msg_flags = 0;
+	msg->msg_namelen = 0;
+	if (load_relaxed(&v->s->inq))
+		tell_inq(v, msg);
+	else
 		msg->msg_controllen = 0;
-		msg->msg_namelen = 0;
-	}
 	return ret;
 }
 
@@ -490,6 +521,8 @@ ENTRY(int, fcntl, (int fd, int cmd, unsigned long arg))
 		fd_dupped(fd, ret);
 	else if (unlikely(v) && cmd == F_SETFL)
 		set_nonblock(v, arg & O_NONBLOCK);
+	else if (cmd == F_SETFL && arg & O_ASYNC && (unsigned int)fd < FD_MAX)
+		fd_flags[fd] |= FD_NATIVE;	/* SIGIO comes from the kernel's socket */
 	return ret;
 }
 
@@ -518,8 +551,10 @@ ENTRY(int, ioctl, (int fd, unsigned long cmd, unsigned long arg))
 		n = sock_inq(v);
 		break;
 	case SIOCOUTQ:
-	case SIOCOUTQNSD:
 		n = sock_outq(v);
+		break;
+	case SIOCOUTQNSD:
+		n = sock_unsent(v);
 		break;
 	case SIOCATMARK:
 		n = 0;

@@ -219,7 +219,7 @@ void ep_forget(struct ep *ep)
 static struct ep *ep_get(int epfd, int *err)
 {
 	struct ep *ep = fd_ep(epfd);
-	unsigned int watched = 0;
+	unsigned int watched = 0, i;
 
 	*err = 0;
 	if (ep) {
@@ -247,10 +247,13 @@ static struct ep *ep_get(int epfd, int *err)
 		TAILQ_INIT(&ep->ready);
 	}
 	unlock(&items_lock);
-	if (ep)
+	if (ep) {
 		fd_install(epfd, &ep->o);
-	else
+		for (i = 0; i < nctx; i++)	/* who sleeps there natively */
+			kick(ctxs[i]);
+	} else {
 		*err = -ENOMEM;
+	}
 	return ep;
 }
 
@@ -682,6 +685,22 @@ static int ep_wait_ns(int epfd, struct ep *ep, struct epoll_event *evs, int max,
 	return ret;
 }
 
+/*
+ * A native wait ended. If the set got one of ours meanwhile, by another thread, what
+ * woke it may have been our event fd: then it goes on as the set now is.
+ */
+static int native_woken(int epfd, struct epoll_event *evs, int n, int max, uint64_t ns,
+			const sigset_t *mask)
+{
+	struct ep *ep = fd_ep(epfd);
+	bool woken = false;
+
+	if (n <= 0 || !ep)
+		return n;
+	n = sieve(ep, evs, 0, n, &woken);
+	return n ? n : ep_wait_ns(epfd, ep, evs, max, ns, mask);
+}
+
 static uint64_t ms_to_ns(int ms)
 {
 	return ms < 0 ? FOREVER : ms * (NSEC / 1000);
@@ -692,7 +711,8 @@ ENTRY(int, epoll_wait, (int epfd, struct epoll_event *evs, int max, int ms))
 	struct ep *ep = fd_ep(epfd);
 
 	if (likely(!ep) || max <= 0)
-		return real.epoll_wait(epfd, evs, max, ms);
+		return native_woken(epfd, evs, real.epoll_wait(epfd, evs, max, ms), max,
+				    ms_to_ns(ms), NULL);
 	return ep_wait_ns(epfd, ep, evs, max, ms_to_ns(ms), NULL);
 }
 
@@ -702,7 +722,9 @@ ENTRY(int, epoll_pwait, (int epfd, struct epoll_event *evs, int max, int ms,
 	struct ep *ep = fd_ep(epfd);
 
 	if (likely(!ep) || max <= 0)
-		return real.epoll_pwait(epfd, evs, max, ms, mask);
+		return native_woken(epfd, evs,
+				    real.epoll_pwait(epfd, evs, max, ms, mask), max,
+				    ms_to_ns(ms), mask);
 	return ep_wait_ns(epfd, ep, evs, max, ms_to_ns(ms), mask);
 }
 

@@ -60,6 +60,25 @@ uint32_t sock_outq(struct vsock *v)
 	return n > v->ctx->geo.tx_size ? 0 : n;
 }
 
+/* Of these, what has not left yet, as the worker says. */
+uint32_t sock_unsent(struct vsock *v)
+{
+	uint32_t used = sock_outq(v);
+	uint32_t n = load_relaxed(&v->s->tx_prod) - load_relaxed(&v->shm->tx_sent);
+
+	return n <= used ? n : 0;
+}
+
+/* How much of the ring may be filled: SO_SNDBUF counts some two bytes for each. */
+uint32_t sock_tx_limit(const struct vsock *v)
+{
+	uint32_t size = v->ctx->geo.tx_size, limit = load_relaxed(&v->s->sndlimit) / 2;
+
+	if (likely(!limit))
+		return size;
+	return min(max(limit, (uint32_t)DMM_RING_MIN), size);
+}
+
 /* The worker wrote an impossible index: the socket is lost. Under the lock. */
 static void sock_broken(struct vsock *v)
 {
@@ -78,10 +97,13 @@ static size_t iov_total(const struct iovec *iov, size_t n)
 
 /* ---- to the worker ----------------------------------------------------------------- */
 
-/* @len more bytes are in the ring. */
-static void tx_publish(struct vsock *v, uint32_t len)
+/* @len more bytes are in the ring; @more will follow. */
+static void tx_publish(struct vsock *v, uint32_t len, bool more)
 {
 	uint32_t old = v->s->tx_prod;
+
+	if (unlikely(more))
+		store_relaxed(&v->shm->tx_more, old + len);
 
 	store_relaxed(&v->s->tx_prod, old + len);
 	store_release(&v->shm->tx_prod, old + len);
@@ -174,20 +196,20 @@ static int send_wait(struct vsock *v, uint64_t deadline, bool had_timeout)
 }
 
 /* One piece; bytes, 0 when full, or -errno. */
-static ssize_t send_piece(struct vsock *v, struct cursor *cur, size_t left)
+static ssize_t send_piece(struct vsock *v, struct cursor *cur, size_t left, int flags)
 {
-	uint32_t used = tx_used(v);
+	uint32_t used = tx_used(v), limit = sock_tx_limit(v);
 	size_t n;
 
 	if (used == BROKEN) {
 		sock_broken(v);
 		return -EPIPE;
 	}
-	n = min(min(left, (size_t)PIECE), (size_t)(v->ctx->geo.tx_size - used));
-	if (!n)
+	if (used >= limit)
 		return 0;
+	n = min(min(left, (size_t)PIECE), (size_t)(limit - used));
 	ring_copy(v->tx, v->ctx->geo.tx_size, v->s->tx_prod, cur, n, true);
-	tx_publish(v, n);
+	tx_publish(v, n, flags & MSG_MORE && n == left);
 	return n;
 }
 
@@ -227,7 +249,7 @@ ssize_t sock_send(struct vsock *v, const struct iovec *iov, size_t n, int flags)
 	}
 	ret = send_error(s);
 	while (!ret && left) {
-		m = send_piece(v, &cur, left);
+		m = send_piece(v, &cur, left, flags);
 		if (m > 0) {
 			done += m;
 			left -= m;
@@ -480,19 +502,20 @@ static bool file_nonblock(int fd)
 static ssize_t file_to_ring(struct vsock *v, int in, off_t *off, size_t left)
 {
 	uint32_t size = v->ctx->geo.tx_size, used = tx_used(v), pos;
+	uint32_t limit = sock_tx_limit(v);
 	ssize_t n;
 
 	if (used == BROKEN) {
 		sock_broken(v);
 		return -EPIPE;
 	}
-	if (used == size)
+	if (used >= limit)
 		return -ENOBUFS;
 	pos = v->s->tx_prod & (size - 1);
-	left = min(min(left, (size_t)(size - used)), (size_t)(size - pos));
+	left = min(min(left, (size_t)(limit - used)), (size_t)(size - pos));
 	n = file_read(in, v->tx + pos, min(left, (size_t)PIECE), off);
 	if (n > 0) {
-		tx_publish(v, n);
+		tx_publish(v, n, false);
 		if (off)
 			*off += n;
 	}

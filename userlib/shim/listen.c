@@ -34,7 +34,7 @@ int sock_bind_mark(int fd, const void *addr, socklen_t len)
 	return ret;
 }
 
-static int listen_op(int fd, struct ctx *c, struct sh_sock *s)
+int listen_op(int fd, struct ctx *c, struct sh_sock *s)
 {
 	struct dmm_op op = {
 		.op = DMM_OP_LISTEN,
@@ -48,9 +48,12 @@ static int listen_op(int fd, struct ctx *c, struct sh_sock *s)
 		},
 	};
 	socklen_t len = sizeof(int);
-	int only = 0;
+	int only = 0, defer = 0;
 
 	memcpy(op.listen.addr, s->laddr, 16);
+	if (!real.getsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer, &len))
+		op.listen.defer = defer;
+	len = sizeof(int);
 	if (s->family == AF_INET6 &&
 	    !real.getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) && only)
 		op.listen.flags = DMM_LISTEN_V6ONLY;
@@ -131,6 +134,7 @@ static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
 		return DMM_FALLBACK_NO_MEMORY;
 	}
 	listen_op(fd, c, s);
+	op_settle(c);
 	if (fd_flags[fd] & (FD_EPOLLED | FD_DUPPED))
 		ep_migrate(fd, v, true);
 	fd_install(fd, &v->o);
@@ -151,6 +155,7 @@ void sock_listen(int fd, int backlog)
 	    load_relaxed(&v->s->state) == TCP_LISTEN) {
 		v->s->backlog = backlog_of(backlog);
 		listen_op(fd, v->ctx, v->s);
+		op_settle(v->ctx);
 		errno = err;
 		return;
 	}
@@ -208,6 +213,13 @@ static bool child_make(struct ctx *c, struct sh_sock *l, const struct dmm_ev_inc
 	s->keepintvl = l->keepintvl;
 	s->keepcnt = l->keepcnt;
 	s->user_timeout = l->user_timeout;
+	s->fin_timeout = l->fin_timeout;
+	s->sndlimit = l->sndlimit;
+	s->rcvbuf = l->rcvbuf;
+	s->dscp = l->dscp;
+	s->ttl = l->ttl;
+	s->told = l->told;
+	s->inq = l->inq;
 	s->rcvtimeo = l->rcvtimeo;
 	s->sndtimeo = l->sndtimeo;
 	s->rcvlowat = l->rcvlowat;
@@ -219,7 +231,7 @@ static bool child_make(struct ctx *c, struct sh_sock *l, const struct dmm_ev_inc
 		slot_free(c, slot);
 		return false;
 	}
-	if (s->opt_set || s->user_timeout)
+	if (s->told)
 		op_post_options(c, s);
 	*slotp = slot;
 	return true;
@@ -304,7 +316,7 @@ static int child_open(int lfd, struct vsock *lv, uint32_t slot, int flags)
 		return err;
 	}
 	fd_flags[fd] = 0;
-	opt_inherit(lfd, lv->s, s, fd);
+	opt_inherit(kernel_fd(lv, lfd), fd);
 	if (lock(&s->lock)) {
 		s->flags &= ~SF_QUEUED;
 		if (flags & SOCK_NONBLOCK)

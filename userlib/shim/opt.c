@@ -9,9 +9,12 @@
 
 #include "shim.h"
 
-#ifndef SO_RCVTIMEO_NEW
-#define SO_RCVTIMEO_NEW	66
-#define SO_SNDTIMEO_NEW	67
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK	72
+#endif
+#ifndef SOCK_BUF_LOCK_SNDBUF
+#define SOCK_BUF_LOCK_SNDBUF	1
+#define SOCK_BUF_LOCK_RCVBUF	2
 #endif
 
 static int get_int(int fd, int level, int opt)
@@ -32,7 +35,12 @@ static uint64_t get_time(int fd, int opt)
 	return tv.tv_sec * NSEC + tv.tv_usec * 1000ULL;
 }
 
-/* What the kernel's socket has, for the stack. */
+static bool is_v6(const struct sh_sock *s)
+{
+	return s->domain == AF_INET6 && s->family == AF_INET6;
+}
+
+/* What the kernel's socket has, for the stack; @s has its families. */
 void opt_import(int fd, struct sh_sock *s)
 {
 	struct linger l = { 0 };
@@ -41,15 +49,27 @@ void opt_import(int fd, struct sh_sock *s)
 	s->opt_set = 0;
 	if (get_int(fd, IPPROTO_TCP, TCP_NODELAY))
 		s->opt_set |= DMM_OPT_NODELAY;
+	if (get_int(fd, IPPROTO_TCP, TCP_CORK))
+		s->opt_set |= DMM_OPT_CORK;
 	if (get_int(fd, SOL_SOCKET, SO_KEEPALIVE))
 		s->opt_set |= DMM_OPT_KEEPALIVE;
 	s->keepidle = get_int(fd, IPPROTO_TCP, TCP_KEEPIDLE);
 	s->keepintvl = get_int(fd, IPPROTO_TCP, TCP_KEEPINTVL);
 	s->keepcnt = get_int(fd, IPPROTO_TCP, TCP_KEEPCNT);
 	s->user_timeout = get_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT);
+	s->fin_timeout = max(get_int(fd, IPPROTO_TCP, TCP_LINGER2), 0) * 1000;
+	s->inq = get_int(fd, IPPROTO_TCP, TCP_INQ);
+	s->dscp = is_v6(s) ? get_int(fd, IPPROTO_IPV6, IPV6_TCLASS) :
+			     get_int(fd, IPPROTO_IP, IP_TOS);
+	s->ttl = is_v6(s) ? get_int(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS) :
+			    get_int(fd, IPPROTO_IP, IP_TTL);
 	s->rcvtimeo = get_time(fd, SO_RCVTIMEO);
 	s->sndtimeo = get_time(fd, SO_SNDTIMEO);
 	s->rcvlowat = get_int(fd, SOL_SOCKET, SO_RCVLOWAT) ?: 1;
+	if (get_int(fd, SOL_SOCKET, SO_BUF_LOCK) & SOCK_BUF_LOCK_SNDBUF)
+		s->sndlimit = get_int(fd, SOL_SOCKET, SO_SNDBUF);
+	if (get_int(fd, SOL_SOCKET, SO_BUF_LOCK) & SOCK_BUF_LOCK_RCVBUF)
+		s->rcvbuf = get_int(fd, SOL_SOCKET, SO_RCVBUF) / 2;
 	len = sizeof(int);
 	if (real.getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &s->peek_off, &len))
 		s->peek_off = -1;
@@ -58,10 +78,11 @@ void opt_import(int fd, struct sh_sock *s)
 		s->linger_on = l.l_onoff;
 		s->linger_s = l.l_linger;
 	}
+	s->told = fd < FD_MAX && fd_flags[fd] & FD_OPTIONS;
 }
 
 /* What a child has of its listener; only asked of one that was set anything. */
-void opt_inherit(int fd, const struct sh_sock *from, struct sh_sock *to, int kfd)
+void opt_inherit(int fd, int kfd)
 {
 	static const struct {
 		int level, opt;
@@ -84,8 +105,6 @@ void opt_inherit(int fd, const struct sh_sock *from, struct sh_sock *to, int kfd
 
 	if (fd >= FD_MAX || !(fd_flags[fd] & FD_OPTIONS))
 		return;
-	(void)from;
-	(void)to;
 	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		val = get_int(fd, all[i].level, all[i].opt);
 		was = get_int(kfd, all[i].level, all[i].opt);
@@ -193,50 +212,19 @@ static int set_refused(int level, int opt)
 
 static bool stack_knows(int level, int opt)
 {
-	if (level == SOL_SOCKET)
+	switch (level) {
+	case SOL_SOCKET:
 		return opt == SO_KEEPALIVE;
-	return level == IPPROTO_TCP &&
-	       (opt == TCP_NODELAY || opt == TCP_KEEPIDLE || opt == TCP_KEEPINTVL ||
-		opt == TCP_KEEPCNT || opt == TCP_USER_TIMEOUT);
-}
-
-/* One value that changed, into the shared state. */
-static void set_one(int kfd, struct sh_sock *s, int level, int opt)
-{
-	struct linger l = { 0 };
-	socklen_t len = sizeof(l);
-	uint32_t bit = 0;
-
-	if (level == IPPROTO_TCP) {
-		if (opt == TCP_NODELAY)
-			bit = DMM_OPT_NODELAY;
-		else if (opt == TCP_KEEPIDLE)
-			s->keepidle = get_int(kfd, level, opt);
-		else if (opt == TCP_KEEPINTVL)
-			s->keepintvl = get_int(kfd, level, opt);
-		else if (opt == TCP_KEEPCNT)
-			s->keepcnt = get_int(kfd, level, opt);
-		else if (opt == TCP_USER_TIMEOUT)
-			s->user_timeout = get_int(kfd, level, opt);
-	} else if (opt == SO_KEEPALIVE) {
-		bit = DMM_OPT_KEEPALIVE;
-	} else if (opt == SO_RCVTIMEO || opt == SO_RCVTIMEO_NEW) {
-		s->rcvtimeo = get_time(kfd, SO_RCVTIMEO);
-	} else if (opt == SO_SNDTIMEO || opt == SO_SNDTIMEO_NEW) {
-		s->sndtimeo = get_time(kfd, SO_SNDTIMEO);
-	} else if (opt == SO_RCVLOWAT) {
-		s->rcvlowat = get_int(kfd, level, opt) ?: 1;
-	} else if (opt == SO_PEEK_OFF) {
-		len = sizeof(s->peek_off);
-		real.getsockopt(kfd, level, opt, &s->peek_off, &len);
-	} else if (opt == SO_LINGER &&
-		   !real.getsockopt(kfd, level, opt, &l, &len)) {
-		s->linger_on = l.l_onoff;
-		s->linger_s = l.l_linger;
+	case IPPROTO_TCP:
+		return opt == TCP_NODELAY || opt == TCP_CORK || opt == TCP_KEEPIDLE ||
+		       opt == TCP_KEEPINTVL || opt == TCP_KEEPCNT ||
+		       opt == TCP_USER_TIMEOUT || opt == TCP_LINGER2;
+	case IPPROTO_IP:
+		return opt == IP_TOS || opt == IP_TTL;
+	case IPPROTO_IPV6:
+		return opt == IPV6_TCLASS || opt == IPV6_UNICAST_HOPS;
 	}
-	if (bit)
-		s->opt_set = (s->opt_set & ~bit) |
-			     (get_int(kfd, level, opt) ? bit : 0);
+	return false;
 }
 
 /**
@@ -249,7 +237,7 @@ bool opt_set(int fd, struct vsock *v, int level, int opt, const void *val,
 	     socklen_t len, int *ret)
 {
 	struct sh_sock *s = v->s;
-	int kfd = kernel_fd(v, fd), err;
+	int kfd = kernel_fd(v, fd), err, peek;
 	bool listens = load_relaxed(&s->flags) & SF_LISTEN;
 
 	*ret = listens ? 0 : set_refused(level, opt);
@@ -261,14 +249,19 @@ bool opt_set(int fd, struct vsock *v, int level, int opt, const void *val,
 	}
 	if (fd < FD_MAX)
 		fd_flags[fd] |= FD_OPTIONS;
-	if (level != SOL_SOCKET && level != IPPROTO_TCP)
-		return true;
 	if (!sock_lock(v, &err))
 		return true;
-	set_one(kfd, s, level, opt);
-	unlock(&s->lock);
+	/* an offset that recv() moved is not the one that was set */
+	peek = s->peek_off;
+	opt_import(kfd, s);
+	if (level != SOL_SOCKET || opt != SO_PEEK_OFF)
+		s->peek_off = peek;
+	s->told = true;
 	if (!listens && stack_knows(level, opt) && s->state != TCP_CLOSE)
 		op_post_options(v->ctx, s);
+	unlock(&s->lock);
+	if (listens && level == IPPROTO_TCP && opt == TCP_DEFER_ACCEPT)
+		listen_op(kfd, v->ctx, s);
 	return true;
 }
 
@@ -298,6 +291,7 @@ static int get_info(struct vsock *v, int kfd, void *val, socklen_t *len)
 	if (mss) {
 		i.tcpi_snd_mss = mss;
 		i.tcpi_snd_cwnd = max(load_relaxed(&shm->snd_cwnd) / mss, 1U);
+		i.tcpi_unacked = (sock_outq(v) - sock_unsent(v) + mss - 1) / mss;
 	}
 	put(&i, have, val, len);
 	return 0;

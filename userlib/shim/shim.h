@@ -132,7 +132,13 @@ struct sh_sock {
 	uint32_t laddr[4];
 	uint32_t raddr[4];
 	uint32_t scope;
-	uint32_t __pad[5];
+	uint32_t sndlimit;	/* SO_SNDBUF, when the program set it; bytes */
+	uint32_t rcvbuf;	/* SO_RCVBUF, likewise, for the stack */
+	uint32_t fin_timeout;	/* ms */
+	uint32_t opt_seq;	/* of the last DMM_OP_OPTIONS */
+	uint8_t dscp, ttl;
+	bool told;		/* the stack was told of options */
+	bool inq;		/* TCP_INQ */
 
 	uint32_t queue;
 	uint32_t tail;
@@ -287,6 +293,7 @@ enum fd_flags {
 	FD_OPTIONS	= 1 << 4,	/* an option was set that a stack has to know */
 	FD_LISTENED	= 1 << 5,	/* bind() was marked */
 	FD_MADE		= 1 << 6,	/* by this process' own socket() */
+	FD_TAKING	= 1 << 7,	/* in connect(), on its way to being ours */
 };
 
 extern struct obj *fd_tab[FD_MAX];
@@ -356,6 +363,7 @@ void sock_dirty(struct ctx *c, struct sh_sock *s, bool in, bool out);
 int op_send(struct ctx *c, struct dmm_op *op);
 void op_post(struct ctx *c, struct sh_sock *s, uint32_t type);
 void op_post_options(struct ctx *c, struct sh_sock *s);
+void op_settle(struct ctx *c);
 bool events_take(struct ctx *c, bool wait);
 void events_take_all(bool wait);
 static inline bool events_waiting(const struct ctx *c)
@@ -413,10 +421,13 @@ ssize_t sock_recv_from_file(struct vsock *v, int in, off_t *off, size_t len);
 ssize_t sock_send_to_file(struct vsock *v, int out, size_t len, bool nonblock);
 uint32_t sock_inq(struct vsock *v);
 uint32_t sock_outq(struct vsock *v);
+uint32_t sock_unsent(struct vsock *v);
+uint32_t sock_tx_limit(const struct vsock *v);
 
 /* listen.c */
 int sock_bind_mark(int fd, const void *addr, socklen_t len);
 void sock_listen(int fd, int backlog);
+int listen_op(int fd, struct ctx *c, struct sh_sock *s);
 bool listen_incoming(struct ctx *c, uint32_t slot, const struct dmm_event *ev);
 int sock_accept(int fd, struct vsock *v, void *addr, socklen_t *len, int flags);
 void listen_drain(struct ctx *c, struct sh_sock *s);
@@ -428,7 +439,7 @@ bool opt_get(int fd, struct vsock *v, int level, int opt, void *val, socklen_t *
 	     int *ret);
 void opt_native(int fd, int level, int opt);
 void opt_import(int fd, struct sh_sock *s);
-void opt_inherit(int fd, const struct sh_sock *from, struct sh_sock *to, int kfd);
+void opt_inherit(int fd, int kfd);
 
 /* epoll.c */
 void ep_collect(bool wait);

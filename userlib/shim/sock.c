@@ -220,9 +220,13 @@ static void vsock_end(struct vsock *v)
 	}
 	unlock(&s->lock);
 	if (last) {
-		if (s->flags & SF_LISTEN)
+		if (s->flags & SF_LISTEN) {
 			listen_drain(c, s);
-		else if (!abort_it && s->linger_on && state_lingers(s->state))
+			op_post(c, s, DMM_OP_ABORT);
+			op_settle(c);
+			abort_it = false;
+		}
+		if (!(s->flags & SF_LISTEN) && !abort_it && s->linger_on && state_lingers(s->state))
 			linger(v);
 		sock_forget(c, v->slot, abort_it);
 	}
@@ -378,10 +382,10 @@ static bool readable(const struct vsock *v)
 /* A quarter of the ring, so that a writer is not woken for each segment. */
 static bool writeable(const struct vsock *v)
 {
-	uint32_t size = v->ctx->geo.tx_size;
+	uint32_t limit = sock_tx_limit(v);
 	uint32_t used = load_relaxed(&v->s->tx_prod) - load_acquire(&v->shm->tx_cons);
 
-	return used > size || size - used >= size / 4;
+	return used > v->ctx->geo.tx_size || used + limit / 4 <= limit;
 }
 
 /**
@@ -418,7 +422,7 @@ uint32_t sock_mask(struct vsock *v, bool arm_it)
 			mask |= EPOLLOUT | EPOLLWRNORM;
 		} else if (arm_it) {
 			arm(&v->shm->tx_room_event, &v->shm->tx_cons,
-			    v->ctx->geo.tx_size / 4 - 1);
+			    sock_tx_limit(v) / 4 - 1);
 			if (writeable(v))
 				mask |= EPOLLOUT | EPOLLWRNORM;
 		}
@@ -515,6 +519,7 @@ int sock_shutdown(int fd, struct vsock *v, int how)
 				unlock(&s->lock);
 			}
 			op_post(v->ctx, s, DMM_OP_ABORT);
+			op_settle(v->ctx);
 			listen_drain(v->ctx, s);
 			kick(v->ctx);
 		}
