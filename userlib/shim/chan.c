@@ -37,30 +37,31 @@ void kick(struct ctx *c)
 	errno = err;
 }
 
-static bool op_ring_full(struct ctx *c)
+static bool op_ring_room(struct ctx *c, unsigned int n)
 {
 	/* (B) A consumer's index out of range counts as a full ring. */
-	return c->sh->op_prod - load_acquire(&c->arena->op_cons) >= c->geo.nops;
+	return c->sh->op_prod - load_acquire(&c->arena->op_cons) <= c->geo.nops - n;
 }
 
 /**
- * op_send() - one message to the worker
+ * op_send() - messages to the worker, which sees all of them at once
  * @c: the context
  * @op: copied
+ * @n: how many
  *
  * Waits for room while the worker lives. Return: 0; -ESHUTDOWN, it does not;
  * -EDEADLK, in a signal handler that came upon another op.
  */
-int op_send(struct ctx *c, struct dmm_op *op)
+int op_send(struct ctx *c, const struct dmm_op *op, unsigned int n)
 {
 	struct sh_hdr *sh = c->sh;
-	unsigned int looks = 0;
+	unsigned int looks = 0, i;
 
 	if (load_relaxed(&sh->dead))
 		return -ESHUTDOWN;
 	if (!lock(&sh->op_lock))
 		return -EDEADLK;
-	while (unlikely(op_ring_full(c))) {
+	while (unlikely(!op_ring_room(c, n))) {
 		bell_ring(c);
 		if (++looks % FULL_LOOKS == 0 && ctx_look(c)) {
 			unlock(&sh->op_lock);
@@ -68,8 +69,9 @@ int op_send(struct ctx *c, struct dmm_op *op)
 		}
 		sched_yield();
 	}
-	c->ops[sh->op_prod & (c->geo.nops - 1)] = *op;
-	sh->op_prod++;
+	for (i = 0; i < n; i++)
+		c->ops[(sh->op_prod + i) & (c->geo.nops - 1)] = op[i];
+	sh->op_prod += n;
 	store_release(&c->arena->op_prod, sh->op_prod);		/* (A) */
 	unlock(&sh->op_lock);
 	bell_ring(c);
@@ -84,14 +86,15 @@ void op_post(struct ctx *c, struct sh_sock *s, uint32_t type)
 		.gen = s->gen,
 	};
 
-	op_send(c, &op);
+	op_send(c, &op, 1);
 }
 
 /* Under the socket's lock, or before anybody else knows it. */
-void op_post_options(struct ctx *c, struct sh_sock *s)
+void op_fill_options(struct ctx *c, struct sh_sock *s, struct dmm_op *op)
 {
 	struct dmm_slot *shm = &c->slots[s - c->socks];
-	struct dmm_op op = {
+
+	*op = (struct dmm_op) {
 		.op = DMM_OP_OPTIONS,
 		.slot = s - c->socks,
 		.gen = s->gen,
@@ -111,7 +114,15 @@ void op_post_options(struct ctx *c, struct sh_sock *s)
 
 	/* before the op, and before the bytes that are to wait for it */
 	store_release(&shm->opt_seq, s->opt_seq);
-	op_send(c, &op);
+}
+
+/* Under the socket's lock. */
+void op_post_options(struct ctx *c, struct sh_sock *s)
+{
+	struct dmm_op op;
+
+	op_fill_options(c, s, &op);
+	op_send(c, &op, 1);
 }
 
 /* Until the worker has done what it was told, if it does so soon. */

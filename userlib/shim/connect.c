@@ -45,6 +45,7 @@ struct path {
 	uint16_t sport, dport;
 	uint32_t saddr[4], daddr[4];
 	uint32_t scope;
+	bool own_port;		/* it has its bit in sh_hdr.ports */
 };
 
 static bool is_mapped(const uint32_t *a)
@@ -263,26 +264,73 @@ static int get_int(int fd, int level, int opt)
 	return real.getsockopt(fd, level, opt, &val, &len) ? 0 : val;
 }
 
-/* The kernel gives the port, so that no other socket of the machine has it. */
-static int port_reserve(int fd, struct path *p)
+#define PORT_TRIES	16
+
+static int disconnect_real(int fd)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	return real.connect(fd, &none, sizeof(none)) ? -errno : 0;
+}
+
+/*
+ * Give a port back that bind() chose: only another socket is rid of it. It takes the
+ * numbers over, with the options.
+ */
+static int port_release(const int *fds, int n, int domain)
+{
+	int fd, i, cloexec, ret = 0;
+
+	fd = real.socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	opt_inherit(fds[0], fd);
+	real.fcntl(fd, F_SETFL, real.fcntl(fds[0], F_GETFL, 0) & O_NONBLOCK);
+	for (i = 0; i < n && !ret; i++) {
+		cloexec = real.fcntl(fds[i], F_GETFD, 0) & FD_CLOEXEC;
+		if (real.dup3(fd, fds[i], cloexec ? O_CLOEXEC : 0) < 0)
+			ret = -errno;
+	}
+	if (fd < FD_MAX)
+		fd_flags[fd] = 0;
+	real.close(fd);
+	return ret;
+}
+
+/*
+ * The kernel gives the port, so that no other socket of the machine has it. It does not
+ * know of connections that the stack is still closing: their ports are given back.
+ */
+static int port_reserve(int fd, struct ctx *c, struct path *p)
 {
 	struct sockaddr_in6 a;
 	socklen_t len = addr_make(p->domain, p->family, p->saddr, 0, p->scope, &a);
-	int zero = 0, one = 1, late, ret = 0;
+	int zero = 0, one = 1, late, ret = 0, tries;
+	struct sockaddr_in6 got;
+	socklen_t got_len;
 
 	late = get_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
 	if (late)
 		real.setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &zero, 4);
 	mark_set(fd, 2);
-	if (real.bind(fd, &a, len))
-		ret = -errno;
+	for (tries = 0; !ret && tries < PORT_TRIES; tries++) {
+		got_len = sizeof(got);
+		if (real.bind(fd, &a, len) || real.getsockname(fd, &got, &got_len)) {
+			ret = -errno;
+			break;
+		}
+		p->sport = got.sin6_port;	/* both families have it there */
+		if (port_take(c, p->sport))
+			break;
+		ret = port_release(&fd, 1, p->domain);
+		mark_set(fd, 2);
+	}
+	if (tries == PORT_TRIES)
+		ret = -EADDRNOTAVAIL;
 	mark_set(fd, 1);
 	if (late)
 		real.setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, 4);
-	len = sizeof(a);
-	if (!ret && real.getsockname(fd, &a, &len))
-		ret = -errno;
-	p->sport = a.sin6_port;	/* both families have it in the same place */
+	p->own_port = !ret;
 	return ret;
 }
 
@@ -320,7 +368,7 @@ static enum dmm_fallback path_find(int fd, struct ctx *c, const void *addr,
 	why = route_ask(c, p, dev, mark);
 	if (why)
 		return why;
-	if (!p->sport && port_reserve(fd, p))
+	if (!p->sport && port_reserve(fd, c, p))
 		return DMM_FALLBACK_STATE;
 	if (!p->sport)
 		return DMM_FALLBACK_STATE;
@@ -329,7 +377,7 @@ static enum dmm_fallback path_find(int fd, struct ctx *c, const void *addr,
 
 static void connect_op(struct ctx *c, struct sh_sock *s, const struct path *p)
 {
-	struct dmm_op op = {
+	struct dmm_op op[2] = { {
 		.op = DMM_OP_CONNECT,
 		.slot = s - c->socks,
 		.gen = s->gen,
@@ -338,16 +386,16 @@ static void connect_op(struct ctx *c, struct sh_sock *s, const struct path *p)
 			.sport = p->sport,
 			.dport = p->dport,
 			.ifindex = c->ifindex,
+			.dscp = s->dscp,
+			.ttl = s->ttl,
 		},
-	};
+	} };
 
-	memcpy(op.connect.saddr, p->saddr, 16);
-	memcpy(op.connect.daddr, p->daddr, 16);
-	op.connect.dscp = s->dscp;
-	op.connect.ttl = s->ttl;
-	op_send(c, &op);
+	memcpy(op[0].connect.saddr, p->saddr, 16);
+	memcpy(op[0].connect.daddr, p->daddr, 16);
 	if (s->told)
-		op_post_options(c, s);
+		op_fill_options(c, s, &op[1]);
+	op_send(c, op, s->told ? 2 : 1);
 }
 
 #define SAME_MAX	64
@@ -377,16 +425,20 @@ static enum dmm_fallback take(int fd, struct ctx *c, const void *addr)
 	struct path p;
 	uint32_t slot;
 
+	/* what has ended meanwhile gives its slot and port back */
+	events_take(c, false);
 	why = path_find(fd, c, addr, &p);
 	if (why)
 		return why;
-	events_take(c, false);
-	if (slot_take(c, &slot))
+	if (slot_take(c, &slot)) {
+		if (p.own_port)
+			port_give(c, p.sport);
 		return DMM_FALLBACK_NO_SLOT;
+	}
 	s = &c->socks[slot];
 	sock_slot_open(c, slot);
 	s->state = TCP_SYN_SENT;
-	s->flags = SF_CONNECTING;
+	s->flags = SF_CONNECTING | (p.own_port ? SF_PORT : 0);
 	if (real.fcntl(fd, F_GETFL, 0) & O_NONBLOCK)
 		s->flags |= SF_NONBLOCK;
 	s->domain = p.domain;
@@ -464,13 +516,6 @@ out:
 	return ret;
 }
 
-static int disconnect_real(int fd)
-{
-	struct sockaddr none = { .sa_family = AF_UNSPEC };
-
-	return real.connect(fd, &none, sizeof(none)) ? -errno : 0;
-}
-
 struct give_back {
 	struct vsock *v;
 	int fds[SAME_MAX];
@@ -506,8 +551,9 @@ static int give_back(int fd, struct vsock *v)
 	}
 	sock_dirty(v->ctx, v->s, true, true);
 	kick(v->ctx);
-	ret = disconnect_real(fd);
 	fd_each(give_back_one, &g);
+	ret = load_relaxed(&v->s->flags) & SF_PORT ?
+		      port_release(g.fds, g.n, v->s->domain) : disconnect_real(fd);
 	sock_user(v);
 	ep_restore(fd, v);
 	for (i = 0; i < g.n; i++) {

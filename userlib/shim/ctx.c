@@ -383,9 +383,26 @@ int slot_take(struct ctx *c, uint32_t *slot)
 	return ret;
 }
 
+/* False: the stack has a connection of that port already. */
+bool port_take(struct ctx *c, uint16_t port)
+{
+	uint64_t bit = 1ULL << port % 64;
+
+	return !(__atomic_fetch_or(&c->sh->ports[port / 64], bit, __ATOMIC_RELAXED) & bit);
+}
+
+void port_give(struct ctx *c, uint16_t port)
+{
+	__atomic_fetch_and(&c->sh->ports[port / 64], ~(1ULL << port % 64),
+			   __ATOMIC_RELAXED);
+}
+
 void slot_free(struct ctx *c, uint32_t slot)
 {
 	struct sh_hdr *sh = c->sh;
+
+	if (load_relaxed(&c->socks[slot].flags) & SF_PORT)
+		port_give(c, c->socks[slot].lport);
 
 	store_relaxed(&c->socks[slot].gen, 0);
 	if (!lock(&sh->alloc_lock))

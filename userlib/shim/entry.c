@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <linux/errqueue.h>
 #include <linux/sockios.h>
 #include <unistd.h>
 
@@ -373,10 +374,48 @@ static void tell_inq(struct vsock *v, struct msghdr *msg)
 	msg->msg_controllen = min(msg->msg_controllen, CMSG_SPACE(sizeof(n)));
 }
 
+/* MSG_ERRQUEUE: all that can be in it is that sends with MSG_ZEROCOPY are done. */
+static ssize_t recv_error(struct vsock *v, struct msghdr *msg)
+{
+	struct sock_extended_err e = {
+		.ee_origin = SO_EE_ORIGIN_ZEROCOPY,
+		.ee_code = SO_EE_CODE_ZEROCOPY_COPIED,
+	};
+	bool v6 = v->s->domain == AF_INET6;
+	struct cmsghdr *c = msg->msg_control;
+	int err;
+
+	if (!sock_lock(v, &err))
+		return err;
+	e.ee_info = v->s->zc_told;
+	e.ee_data = v->s->zc_next - 1;
+	err = v->s->zc_told == v->s->zc_next ? -EAGAIN : 0;
+	v->s->zc_told = v->s->zc_next;
+	unlock(&v->s->lock);
+	if (err)
+		return err;
+	msg->msg_flags = MSG_ERRQUEUE;
+	msg->msg_namelen = 0;
+	if (!c || msg->msg_controllen < CMSG_LEN(sizeof(e))) {
+		msg->msg_controllen = 0;
+		msg->msg_flags |= MSG_CTRUNC;
+		return 0;
+	}
+	c->cmsg_level = v6 ? SOL_IPV6 : SOL_IP;
+	c->cmsg_type = v6 ? IPV6_RECVERR : IP_RECVERR;
+	c->cmsg_len = CMSG_LEN(sizeof(e));
+	memcpy(CMSG_DATA(c), &e, sizeof(e));
+	msg->msg_controllen = min(msg->msg_controllen, CMSG_SPACE(sizeof(e)));
+	return 0;
+}
+
 static ssize_t recv_msg(struct vsock *v, struct msghdr *msg, int flags)
 {
-	ssize_t ret = sock_recv(v, msg->msg_iov, msg->msg_iovlen, flags);
+	ssize_t ret;
 
+	if (unlikely(flags & MSG_ERRQUEUE))
+		return recv_error(v, msg);
+	ret = sock_recv(v, msg->msg_iov, msg->msg_iovlen, flags);
 	if (ret < 0)
 		return ret;
 	msg->msg_flags = 0;

@@ -213,6 +213,15 @@ static ssize_t send_piece(struct vsock *v, struct cursor *cur, size_t left, int 
 	return n;
 }
 
+/* The bytes are copied; whoever asked is told so, as TCP may. */
+static void zerocopy_done(struct vsock *v)
+{
+	if (!v->s->zerocopy)
+		return;
+	__atomic_add_fetch(&v->s->zc_next, 1, __ATOMIC_RELEASE);
+	sock_dirty(v->ctx, v->s, true, true);
+}
+
 /**
  * sock_send() - send as sendmsg() does
  * @v: the socket
@@ -267,6 +276,8 @@ ssize_t sock_send(struct vsock *v, const struct iovec *iov, size_t n, int flags)
 	unlock(&s->lock);
 out:
 	sock_unuser(v);
+	if (done && unlikely(flags & MSG_ZEROCOPY))
+		zerocopy_done(v);
 	if (done)
 		return done;
 	if (ret == -EPIPE)

@@ -57,7 +57,7 @@ int listen_op(int fd, struct ctx *c, struct sh_sock *s)
 	if (s->family == AF_INET6 &&
 	    !real.getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) && only)
 		op.listen.flags = DMM_LISTEN_V6ONLY;
-	return op_send(c, &op);
+	return op_send(c, &op, 1);
 }
 
 /* Where it is bound to, as the stack's listener says it. */
@@ -188,10 +188,10 @@ static bool incoming_valid(const struct sh_sock *l, const struct dmm_ev_incoming
 static bool child_make(struct ctx *c, struct sh_sock *l, const struct dmm_ev_incoming *in,
 		       uint32_t *slotp)
 {
-	struct dmm_op op = {
+	struct dmm_op op[2] = { {
 		.op = DMM_OP_ATTACH,
 		.attach = { .token = in->token, .listener = l - c->socks },
-	};
+	} };
 	struct sh_sock *s;
 	uint32_t slot;
 
@@ -220,19 +220,20 @@ static bool child_make(struct ctx *c, struct sh_sock *l, const struct dmm_ev_inc
 	s->ttl = l->ttl;
 	s->told = l->told;
 	s->inq = l->inq;
+	s->zerocopy = l->zerocopy;
 	s->rcvtimeo = l->rcvtimeo;
 	s->sndtimeo = l->sndtimeo;
 	s->rcvlowat = l->rcvlowat;
 	s->linger_on = l->linger_on;
 	s->linger_s = l->linger_s;
-	op.slot = slot;
-	op.gen = s->gen;
-	if (op_send(c, &op)) {
+	op[0].slot = slot;
+	op[0].gen = s->gen;
+	if (s->told)
+		op_fill_options(c, s, &op[1]);
+	if (op_send(c, op, s->told ? 2 : 1)) {
 		slot_free(c, slot);
 		return false;
 	}
-	if (s->told)
-		op_post_options(c, s);
 	*slotp = slot;
 	return true;
 }

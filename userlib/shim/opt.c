@@ -5,6 +5,8 @@
  * the connection answers.
  */
 #include <linux/filter.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 
 #include "shim.h"
@@ -78,6 +80,7 @@ void opt_import(int fd, struct sh_sock *s)
 		s->linger_on = l.l_onoff;
 		s->linger_s = l.l_linger;
 	}
+	s->zerocopy = get_int(fd, SOL_SOCKET, SO_ZEROCOPY);
 	s->told = fd < FD_MAX && fd_flags[fd] & FD_OPTIONS;
 }
 
@@ -90,6 +93,9 @@ void opt_inherit(int fd, int kfd)
 		{ SOL_SOCKET, SO_KEEPALIVE }, { SOL_SOCKET, SO_PRIORITY },
 		{ SOL_SOCKET, SO_MARK }, { SOL_SOCKET, SO_RCVLOWAT },
 		{ SOL_SOCKET, SO_OOBINLINE }, { SOL_SOCKET, SO_BUSY_POLL },
+		{ SOL_SOCKET, SO_BINDTOIFINDEX }, { SOL_SOCKET, SO_ZEROCOPY },
+		{ IPPROTO_IP, IP_TOS }, { IPPROTO_IP, IP_TTL },
+		{ IPPROTO_IPV6, IPV6_TCLASS }, { IPPROTO_IPV6, IPV6_UNICAST_HOPS },
 		{ IPPROTO_TCP, TCP_NODELAY }, { IPPROTO_TCP, TCP_KEEPIDLE },
 		{ IPPROTO_TCP, TCP_KEEPINTVL }, { IPPROTO_TCP, TCP_KEEPCNT },
 		{ IPPROTO_TCP, TCP_USER_TIMEOUT }, { IPPROTO_TCP, TCP_NOTSENT_LOWAT },
@@ -125,7 +131,8 @@ void opt_inherit(int fd, int kfd)
 	len = sizeof(l);
 	if (!real.getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len) && l.l_onoff)
 		real.setsockopt(kfd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-	fd_flags[kfd] |= FD_OPTIONS;
+	if (kfd < FD_MAX)
+		fd_flags[kfd] |= FD_OPTIONS;
 	errno = err;
 }
 
@@ -143,7 +150,6 @@ static bool is_native_only(int fd, int level, int opt)
 		case SO_TIMESTAMP:
 		case SO_TIMESTAMPNS:
 		case SO_TIMESTAMPING:
-		case SO_ZEROCOPY:
 			return get_int(fd, level, opt);
 		}
 		return false;
@@ -190,8 +196,6 @@ static int set_refused(int level, int opt)
 		case SO_ATTACH_BPF:
 		case SO_DETACH_FILTER:
 			return -EPERM;
-		case SO_ZEROCOPY:
-			return -EOPNOTSUPP;
 		}
 	}
 	if (level == IPPROTO_TCP) {
@@ -272,6 +276,17 @@ static void put(const void *from, socklen_t have, void *val, socklen_t *len)
 	memcpy(val, from, *len);
 }
 
+/* The device's, as the route's has no other here. */
+static int path_mtu(struct vsock *v, int kfd)
+{
+	struct ifreq ifr = { .ifr_ifindex = v->ctx->ifindex };
+
+	if (real.ioctl(kfd, SIOCGIFNAME, (unsigned long)&ifr) ||
+	    real.ioctl(kfd, SIOCGIFMTU, (unsigned long)&ifr))
+		return 0;
+	return ifr.ifr_mtu;
+}
+
 static int get_info(struct vsock *v, int kfd, void *val, socklen_t *len)
 {
 	struct dmm_slot *shm = v->shm;
@@ -286,6 +301,7 @@ static int get_info(struct vsock *v, int kfd, void *val, socklen_t *len)
 		return err;
 	i.tcpi_state = v->s->state;
 	unlock(&v->s->lock);
+	i.tcpi_pmtu = path_mtu(v, kfd);
 	i.tcpi_rtt = load_relaxed(&shm->srtt_us);
 	i.tcpi_total_retrans = load_relaxed(&shm->retrans);
 	if (mss) {

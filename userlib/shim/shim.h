@@ -74,6 +74,7 @@ enum sock_flags {
 	SF_QUEUED	= 1 << 6,	/* a child that nobody has accepted yet */
 	SF_LISTEN	= 1 << 7,	/* a listener */
 	SF_GUARDED	= 1 << 8,	/* the worker holds the other end */
+	SF_PORT		= 1 << 9,	/* has its bit in sh_hdr.ports */
 };
 
 /**
@@ -139,13 +140,16 @@ struct sh_sock {
 	uint8_t dscp, ttl;
 	bool told;		/* the stack was told of options */
 	bool inq;		/* TCP_INQ */
+	bool zerocopy;		/* SO_ZEROCOPY */
+	uint32_t zc_next;	/* sends with MSG_ZEROCOPY */
+	uint32_t zc_told;	/* of which the program was told that they are done */
 
 	uint32_t queue;
 	uint32_t tail;
 	uint32_t next;
 	uint32_t qlen;
 	uint32_t backlog;
-	uint32_t __pad2[11];
+	uint32_t __pad2[8];
 };
 
 struct sh_proc {
@@ -163,6 +167,8 @@ struct sh_proc {
  * @dead: the worker is gone
  * @free: first free slot + 1, a list by sh_sock.next
  * @fresh: slots from here on were never used
+ * @ports: local ports that the stack has of connections, also of closed ones, while
+ *	the kernel gives them away again
  *
  * After it: struct sh_sock for each slot, then for each process a bitmap of the
  * slots that changed.
@@ -193,6 +199,7 @@ struct sh_hdr {
 	uint32_t sleepers;
 	uint32_t __pad4[14];
 	struct sh_proc procs[PROCS];
+	uint64_t ports[65536 / 64];	/* of slots that connected; atomic */
 };
 
 /* ---- private ------------------------------------------------------------------ */
@@ -356,11 +363,14 @@ void ctx_dead(struct ctx *c);
 bool ctx_look(struct ctx *c);
 int slot_take(struct ctx *c, uint32_t *slot);
 void slot_free(struct ctx *c, uint32_t slot);
+bool port_take(struct ctx *c, uint16_t port);
+void port_give(struct ctx *c, uint16_t port);
 void sock_dirty(struct ctx *c, struct sh_sock *s, bool in, bool out);
 
 /* chan.c */
 #define OP(type)	{ .op = DMM_OP_##type }
-int op_send(struct ctx *c, struct dmm_op *op);
+int op_send(struct ctx *c, const struct dmm_op *op, unsigned int n);
+void op_fill_options(struct ctx *c, struct sh_sock *s, struct dmm_op *op);
 void op_post(struct ctx *c, struct sh_sock *s, uint32_t type);
 void op_post_options(struct ctx *c, struct sh_sock *s);
 void op_settle(struct ctx *c);

@@ -427,7 +427,7 @@ uint32_t sock_mask(struct vsock *v, bool arm_it)
 				mask |= EPOLLOUT | EPOLLWRNORM;
 		}
 	}
-	if (load_relaxed(&s->err))
+	if (load_relaxed(&s->err) || load_relaxed(&s->zc_next) != load_relaxed(&s->zc_told))
 		mask |= EPOLLERR;
 	return mask;
 }
