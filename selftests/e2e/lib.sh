@@ -105,13 +105,22 @@ peer_up()
 	until_true 10 grep -q ready "$RUN/peer.log"
 }
 
+# What a program of the container is started with: the shim, after shim_up
+WITH=()
+
+shim_up()
+{
+	ctl cgroup attach "$CG" || return
+	WITH=(env "LD_PRELOAD=$OUT/lib/dmm/libdmm-shim.so" "DMM_RUNTIME_DIR=$RUN")
+}
+
 # in_app COMMAND...: in the container: its netns and its cgroup; for LIMIT seconds
 # at most
 in_app()
 {
 	# shellcheck disable=SC2016
 	bash -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' in_app \
-		"$CG" ${LIMIT:+timeout "$LIMIT"} ip netns exec "$NS-app" "$@"
+		"$CG" ${LIMIT:+timeout "$LIMIT"} ip netns exec "$NS-app" "${WITH[@]}" "$@"
 }
 
 in_peer() { ${LIMIT:+timeout "$LIMIT"} ip netns exec "$NS-peer" "$@"; }

@@ -26,8 +26,7 @@ SHIM_SUITES=(connect data flow event process option close server)
 
 in_shim()
 {
-	in_app env DMM_UNLISTED=1 LD_PRELOAD="$OUT/lib/dmm/libdmm-shim.so" \
-		DMM_RUNTIME_DIR="$RUN" "$@"
+	DMM_UNLISTED=1 in_app "$@"
 }
 
 suites=() options=()
@@ -42,7 +41,7 @@ shift
 done
 
 world_up >&2
-ctl cgroup attach "$CG" >&2 || exit 1
+shim_up >&2 || exit 1
 ctl rule add cgroup "$CG" dst "$PEER6/128" stack lwip0 >&2 || exit 1
 ctl rule add cgroup "$CG" dir listen stack lwip0 >&2 || exit 1
 run_suites in_shim "${suites[@]}" -- "${options[@]}" "$@"
