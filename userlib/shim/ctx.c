@@ -328,6 +328,22 @@ struct ctx *ctx_adopt(int state_fd, int arena_fd, int sock, int bell, int event_
 	return c;
 }
 
+/* A child has what its parent had, and is to hear of it; of what was before as well. */
+static void proc_inherit(struct ctx *c)
+{
+	uint32_t slot;
+
+	proc_enter(c);
+	for (slot = 0; c->proc < PROCS && slot < c->sh->fresh; slot++) {
+		if (!vsock_of(c, slot))
+			continue;
+		__atomic_fetch_or(&c->socks[slot].procs, 1ULL << c->proc,
+				  __ATOMIC_ACQ_REL);
+		__atomic_fetch_or(&c->dirty[c->proc * c->ndirty + slot / 64],
+				  1ULL << slot % 64, __ATOMIC_RELEASE);
+	}
+}
+
 /* A child shares all, and is another process. */
 void ctx_fork(int step)
 {
@@ -335,7 +351,7 @@ void ctx_fork(int step)
 
 	fork_lock(&ctx_lock, step);
 	for (i = 0; step > 0 && i < nctx; i++)
-		proc_enter(ctxs[i]);
+		proc_inherit(ctxs[i]);
 }
 
 /* The worker is gone: all of its sockets hear of it when they look. */
