@@ -61,7 +61,7 @@ adopts()
 	shift
 	before=$(adopted_total)
 	# shellcheck disable=SC2034	# in_app and in_peer heed it
-	out=$(LIMIT=60 && "$@" 2>&1) || status=$?
+	out=$(LIMIT=120 && "$@" 2>&1) || status=$?
 	after=$(adopted_total)
 	echo "# $((SECONDS - start)) s, $((after - before)) sockets adopted"
 	if ((status == 0)) && [[ ! ${NATIVE-} ]] && ((after <= before)); then
@@ -130,7 +130,7 @@ nginx_stop()
 # get WHERE URL FILE: the file, and it must be right
 get()
 {
-	"in_$1" curl -gsS --max-time 50 -o "$RUN/copy.$$" "$2" && same "$RUN/copy.$$" "$3"
+	"in_$1" curl -gsS --max-time 110 -o "$RUN/copy.$$" "$2" && same "$RUN/copy.$$" "$3"
 }
 
 get_parallel()
@@ -141,7 +141,7 @@ get_parallel()
 	for i in {1..50}; do
 		urls+=("$2" -o "$RUN/many/$i")
 	done
-	"in_$1" curl -gsS --max-time 50 --parallel --parallel-immediate \
+	"in_$1" curl -gsS --max-time 110 --parallel --parallel-immediate \
 		--parallel-max 50 "${urls[@]}" || return
 	for i in {1..50}; do
 		same "$RUN/many/$i" "$RUN/www/small" || return
@@ -153,7 +153,7 @@ get_keepalive()
 {
 	local n
 
-	n=$("in_$1" curl -gsS --max-time 60 -o /dev/null -w '%{num_connects}\n' \
+	n=$("in_$1" curl -gsS --max-time 110 -o /dev/null -w '%{num_connects}\n' \
 		"$2?[1-10]" | grep -c 1)
 	[[ $n == 1 ]]
 }
@@ -161,7 +161,7 @@ get_keepalive()
 put()
 {
 	rm -f "$RUN/up/big"
-	"in_$1" curl -gsS --max-time 50 -T "$RUN/www/big" "$2/up/big" &&
+	"in_$1" curl -gsS --max-time 110 -T "$RUN/www/big" "$2/up/big" &&
 		same "$RUN/up/big" "$RUN/www/big"
 }
 
@@ -330,7 +330,7 @@ test_uring()
 
 tls_get()
 {
-	"in_$1" curl -gsSk --max-time 60 -o "$RUN/copy.tls" "https://$2:4499/mid" &&
+	"in_$1" curl -gsSk --max-time 110 -o "$RUN/copy.tls" "https://$2:4499/mid" &&
 		same "$RUN/copy.tls" "$RUN/www/mid"
 }
 
