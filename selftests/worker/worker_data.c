@@ -469,8 +469,8 @@ TEST_F(data, client_dies)
 	uc_close(other);
 	for (t0 = now_ms(); rig_stat(&self->rig, "clients") != 1; usleep(1000))
 		ASSERT_GT(5000, now_ms() - t0);
-	EXPECT_EQ(1, rig_stat(&self->rig, "conns"));
-	EXPECT_EQ(1, rig_stat(&self->rig, "stack_conns"));
+	EXPECT_EQ(1, rig_stat_wait(&self->rig, "conns", 1));
+	EXPECT_EQ(1, rig_stat_wait(&self->rig, "stack_conns", 1));
 	ASSERT_EQ(10000U, to_sink(uc, slot, 10000));
 	free(other);
 }

@@ -78,6 +78,12 @@ static void conn_break(struct dmm_stack_conn *sc)
 	conn_abandon(sc, true);
 }
 
+/* A time that is never 0, which means none, and never in the future. */
+static u32_t stamp(u32_t now)
+{
+	return now ? now : UINT32_MAX;
+}
+
 /* How often poll_cb() is wanted. */
 static void conn_poll_often(struct dmm_stack_conn *sc)
 {
@@ -103,7 +109,7 @@ static u32_t conn_keep_back(struct dmm_stack_conn *sc, u32_t n, bool more)
 	if (sc->fin_wanted || pcb->unsent)
 		tail = 0;
 	if (tail && (sc->corked || more)) {
-		held_ms = sc->held_ms ? sc->held_ms : now | 1;
+		held_ms = sc->held_ms ? sc->held_ms : stamp(now);
 		if (now - held_ms >= CORK_MS)
 			held_ms = tail = 0;
 	} else if (!small || sc->nodelay) {
@@ -352,7 +358,7 @@ static bool fin_overdue(struct dmm_stack_conn *sc, u32_t now)
 	if (sc->pcb->state != FIN_WAIT_2 || !sc->closing)
 		return false;
 	if (!sc->fin_wait_ms)
-		sc->fin_wait_ms = now | 1;
+		sc->fin_wait_ms = stamp(now);
 	sc->pcb->tmr = tcp_ticks;
 	return now - sc->fin_wait_ms >= limit;
 }
@@ -372,7 +378,7 @@ static err_t poll_cb(void *arg, struct tcp_pcb *pcb)
 	if (!pcb->nrtx && !pcb->persist_probe)
 		sc->stalled_ms = 0;
 	else if (!sc->stalled_ms)
-		sc->stalled_ms = now | 1;
+		sc->stalled_ms = stamp(now);
 	/* the timeout goes for probes of an idle connection as well */
 	if (sc->user_timeout &&
 	    ((sc->stalled_ms && now - sc->stalled_ms > sc->user_timeout) ||
