@@ -615,7 +615,7 @@ void conn_tx_ready(struct dmm_stack_conn *sc)
 void conn_rx_room(struct dmm_stack_conn *sc)
 {
 	sc->room_armed = false;
-	if (sc->pcb && conn_open_window(sc))
+	if (sc->pcb && !sc->closing && conn_open_window(sc))
 		conn_break(sc);
 	conn_run_dirty();
 }
@@ -625,6 +625,22 @@ void conn_shutdown(struct dmm_stack_conn *sc)
 	sc->fin_wanted = true;
 	conn_pump(sc);
 	conn_run_dirty();
+}
+
+/*
+ * Nobody reads any more. A window that is shut would keep the data away that is to
+ * draw a RST, so all of it is opened.
+ */
+static void conn_drain(struct dmm_stack_conn *sc)
+{
+	u32_t freed = sc->unread + sc->withheld, step;
+
+	sc->unread = 0;
+	sc->withheld = 0;
+	for (; freed; freed -= step) {
+		step = LWIP_MIN(freed, 0xffffu);
+		tcp_recved(sc->pcb, step);
+	}
 }
 
 void conn_close(struct dmm_stack_conn *sc)
@@ -637,6 +653,7 @@ void conn_close(struct dmm_stack_conn *sc)
 	} else {
 		tcp_shutdown(sc->pcb, 1, 0);
 		sc->pcb->tmr = tcp_ticks;
+		conn_drain(sc);
 		sc->fin_wanted = true;
 		conn_pump(sc);
 	}
