@@ -323,8 +323,8 @@ static bool op_listen(struct channel *ch, const struct dmm_op *op)
 	}
 	conn = conn_open(ch, op);
 	conn->listener = true;
-	stat_add(&w->stats.listeners, 1);
 	ret = w->ops->listen(w->stack, conn, &op->listen, &conn->sl);
+	stat_add(&w->stats.listeners, 1);	/* SYNs are steered to it by now */
 	if (ret)
 		conn_end(conn, DMM_EV_ERROR, -ret);
 	else
