@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Adopted sockets against a puppet stack: what programs see of connect, data,
- * shutdown, close, poll and options, and what the module does when the stack dies
- * or lies.
+ * shutdown, close, poll and options, and what the module does when the stack dies.
+ * lies.c has a stack that lies.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -24,48 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <dmm/chan.h>
-
-#include "kselftest_harness.h"
-#include "puppet.h"
-#include "world.h"
-
-static int tcp_socket(int flags)
-{
-	return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-}
-
-static int wait_for(int fd, short events, int ms)
-{
-	struct pollfd pfd = { .fd = fd, .events = events };
-
-	return poll(&pfd, 1, ms) > 0 ? pfd.revents : 0;
-}
-
-static int so_error(int fd)
-{
-	socklen_t len = sizeof(int);
-	int err = -1;
-
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
-	return err;
-}
-
-static int tcp_state(int fd)
-{
-	struct tcp_info info = {};
-	socklen_t len = sizeof(info);
-
-	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
-	return info.tcpi_state;
-}
-
-static void set_timeout(int fd, int opt, int ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-	setsockopt(fd, SOL_SOCKET, opt, &tv, sizeof(tv));
-}
+#include "adopt.h"
 
 static double now(void)
 {
@@ -75,32 +34,7 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec * 1e-9;
 }
 
-FIXTURE(adopt) {
-	struct world *w;
-	struct puppet *p;
-	int fd;
-};
-
-FIXTURE_SETUP(adopt)
-{
-	struct puppet_opts opts = { .name = "puppet", .id = WORLD_STACK };
-
-	signal(SIGPIPE, SIG_IGN);
-	self->w = world_enter();
-	ASSERT_NE(NULL, self->w);
-	opts.ifindex = world_ifindex(self->w);
-	self->p = puppet_start(&opts);
-	ASSERT_NE(NULL, self->p) TH_LOG("puppet: %s", strerror(errno));
-	self->fd = tcp_socket(0);
-	ASSERT_LE(0, self->fd);
-}
-
-FIXTURE_TEARDOWN(adopt)
-{
-	close(self->fd);
-	puppet_kill(self->p);
-	world_leave(self->w);
-}
+ADOPT_SUITE(adopt)
 
 TEST_F(adopt, connects)
 {
@@ -801,15 +735,6 @@ TEST_F(adopt, data_before_the_reset_is_read)
 	EXPECT_EQ(ECONNRESET, errno);
 }
 
-static int send_event(struct puppet *p, __u32 type, __u32 slot, __u32 gen)
-{
-	struct dmm_event ev = { .ev = type, .slot = slot, .gen = gen };
-	__u64 bad = 0;
-
-	dmm_chan_event_put(puppet_chan(p), &ev);
-	return puppet_kick(p, &bad) < 0 ? -1 : (int)bad;
-}
-
 /*
  * nginx asks how much there is, reads exactly that much and waits for an edge. Bytes
  * that come between question and answer must give one, although the worker, seeing
@@ -839,251 +764,6 @@ TEST_F(adopt, edge_for_bytes_that_came_meanwhile)
 	EXPECT_EQ(0, epoll_wait(ep, &ev, 1, 0));
 	puppet_thaw(self->p);
 	close(ep);
-}
-
-/* ---- a worker that lies ------------------------------------------------ */
-
-TEST_F(adopt, lies_about_others_sockets)
-{
-	__u32 slot, gen, type;
-	char in[3];
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	for (type = 0; type <= __DMM_EV_MAX; type++) {
-		EXPECT_EQ(1, send_event(self->p, type, slot, gen + 1));
-		EXPECT_EQ(1, send_event(self->p, type, slot, gen - 1));
-		EXPECT_EQ(1, send_event(self->p, type, slot + 1, gen));
-		EXPECT_EQ(1, send_event(self->p, type, 256, gen));
-		EXPECT_EQ(1, send_event(self->p, type, ~0U, gen));
-	}
-	EXPECT_EQ(1, send_event(self->p, __DMM_EV_MAX, slot, gen));
-	EXPECT_EQ(1, send_event(self->p, ~0U, slot, gen));
-	puppet_thaw(self->p);
-
-	EXPECT_EQ(TCP_ESTABLISHED, tcp_state(self->fd));
-	ASSERT_EQ(3, write(self->fd, "abc", 3));
-	EXPECT_EQ(3, recv(self->fd, in, 3, MSG_WAITALL));
-}
-
-/* The worker of another stack names the very slot and generation. */
-TEST_F(adopt, lies_about_another_stacks_sockets)
-{
-	struct puppet_opts opts = { .name = "other", .id = WORLD_STACK + 1 };
-	struct puppet *other;
-	__u32 slot, gen, type;
-	char in[3];
-
-	opts.ifindex = world_ifindex(self->w);
-	other = puppet_start(&opts);
-	ASSERT_NE(NULL, other);
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_last(self->p, &slot, &gen);
-	puppet_freeze(other);
-	for (type = 0; type <= __DMM_EV_MAX; type++)
-		EXPECT_EQ(1, send_event(other, type, slot, gen));
-	puppet_kill(other);
-
-	EXPECT_EQ(TCP_ESTABLISHED, tcp_state(self->fd));
-	ASSERT_EQ(3, write(self->fd, "abc", 3));
-	EXPECT_EQ(3, recv(self->fd, in, 3, MSG_WAITALL));
-}
-
-/* It must not end what it has not heard of: connect() would wait for ever. */
-TEST_F(adopt, ends_a_socket_before_connect)
-{
-	__u32 type;
-
-	world_deny(self->w, 1);
-	ASSERT_EQ(-EPERM, world_connect(self->fd, PORT_ECHO));
-	ASSERT_EQ(1, world_adopted(self->fd));	/* assigned: it has a slot */
-	puppet_freeze(self->p);
-	for (type = 0; type < __DMM_EV_MAX; type++)
-		EXPECT_EQ(1, send_event(self->p, type, 0, 1))
-			TH_LOG("type %u", type);
-	puppet_thaw(self->p);
-	/* With nobody to judge anew, that verdict stands. */
-	world_detach(self->w);
-	set_timeout(self->fd, SO_SNDTIMEO, 10000);
-	EXPECT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	EXPECT_EQ(1, world_adopted(self->fd));
-}
-
-/* Counted by the module, though taken from the ring: the socket was the worker's. */
-#define EXPECT_BAD(n, what) do {					\
-	__u64 before = world_bad_events();				\
-	what;								\
-	EXPECT_EQ(before + (n), world_bad_events());			\
-} while (0)
-
-TEST_F(adopt, lies_about_the_state)
-{
-	__u32 slot, gen;
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	/* Out of place, changes nothing. */
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_CONNECTED, slot, gen));
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_FIN_ACKED, slot, gen));
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_INCOMING, slot, gen));
-	EXPECT_EQ(TCP_ESTABLISHED, tcp_state(self->fd));
-	/* Nothing but a wake-up. */
-	EXPECT_BAD(0, send_event(self->p, DMM_EV_RX, slot, gen));
-	EXPECT_BAD(0, send_event(self->p, DMM_EV_ROOM, slot, gen));
-	EXPECT_EQ(0, wait_for(self->fd, POLLIN, 0));
-	/* The same twice. */
-	EXPECT_BAD(0, send_event(self->p, DMM_EV_FIN, slot, gen));
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_FIN, slot, gen));
-	EXPECT_EQ(TCP_CLOSE_WAIT, tcp_state(self->fd));
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_GONE, slot, gen));
-	EXPECT_EQ(TCP_CLOSE, tcp_state(self->fd));
-	/* And speaks of it afterwards. */
-	EXPECT_EQ(1, send_event(self->p, DMM_EV_ERROR, slot, gen));
-	EXPECT_EQ(1, send_event(self->p, DMM_EV_GONE, slot, gen));
-	puppet_thaw(self->p);
-}
-
-TEST_F(adopt, lies_while_opening)
-{
-	static const __u32 types[] = {
-		DMM_EV_FIN, DMM_EV_FIN_ACKED, DMM_EV_INCOMING,
-	};
-	__u32 slot, gen;
-	size_t i;
-
-	fcntl(self->fd, F_SETFL, O_NONBLOCK);
-	ASSERT_EQ(-EINPROGRESS, world_connect(self->fd, PORT_SILENT));
-	for (i = 0; i < 500; i++) {
-		struct puppet_stats stats;
-
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_CONNECT])
-			break;
-		usleep(10000);
-	}
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	for (i = 0; i < ARRAY_SIZE(types); i++)
-		EXPECT_BAD(1, send_event(self->p, types[i], slot, gen));
-	EXPECT_EQ(TCP_SYN_SENT, tcp_state(self->fd));
-	puppet_thaw(self->p);
-}
-
-/* TIME_WAIT although nobody closed: the worker knows nothing of it any more. */
-TEST_F(adopt, lies_about_time_wait)
-{
-	__u32 slot, gen;
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	EXPECT_BAD(1, send_event(self->p, DMM_EV_TIMEWAIT, slot, gen));
-	EXPECT_EQ(TCP_CLOSE, tcp_state(self->fd));
-	EXPECT_EQ(ECONNRESET, so_error(self->fd));
-	EXPECT_EQ(1, send_event(self->p, DMM_EV_TIMEWAIT, slot, gen));
-	puppet_thaw(self->p);
-}
-
-/* The program has closed it; the worker ends it, and goes on speaking. */
-TEST_F(adopt, lies_about_a_closed_socket)
-{
-	struct puppet_stats stats;
-	__u32 slot, gen, type;
-	int i;
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_last(self->p, &slot, &gen);
-	close(self->fd);
-	self->fd = -1;
-	for (i = 0; i < 500; i++) {
-		__u32 s, g;
-
-		puppet_last(self->p, &s, &g);
-		if (!g)
-			break;
-		usleep(10000);
-	}
-	puppet_stats(self->p, &stats);
-	EXPECT_EQ(0, stats.bad);
-	puppet_freeze(self->p);
-	for (type = 1; type < __DMM_EV_MAX; type++)
-		EXPECT_EQ(1, send_event(self->p, type, slot, gen));
-	puppet_thaw(self->p);
-}
-
-/* The arena as the puppet's process has it mapped. */
-static struct dmm_slot *shared_slot(struct puppet *p, __u32 slot)
-{
-	static struct dmm_arena_hdr *hdr;
-
-	hdr = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   dmm_chan_fd(puppet_chan(p)), 0);
-	if (hdr == MAP_FAILED)
-		return NULL;
-	return (struct dmm_slot *)((char *)hdr + dmm_arena_slots_off(hdr)) + slot;
-}
-
-TEST_F(adopt, receive_index_out_of_range)
-{
-	struct dmm_slot *s;
-	__u32 slot, gen;
-	char in[10];
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	s = shared_slot(self->p, slot);
-	ASSERT_NE(NULL, s);
-	s->rx_prod = 0x80000000;
-	EXPECT_NE(0, wait_for(self->fd, POLLIN, 0));
-	EXPECT_EQ(-1, read(self->fd, in, 10));
-	EXPECT_EQ(ECONNRESET, errno);
-	EXPECT_EQ(TCP_CLOSE, tcp_state(self->fd));
-	puppet_thaw(self->p);
-}
-
-TEST_F(adopt, send_index_out_of_range)
-{
-	struct dmm_slot *s;
-	__u32 slot, gen;
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	puppet_last(self->p, &slot, &gen);
-	s = shared_slot(self->p, slot);
-	ASSERT_NE(NULL, s);
-	s->tx_cons = 1;		/* acknowledged what was never sent */
-	EXPECT_EQ(-1, write(self->fd, "abc", 3));
-	EXPECT_EQ(ECONNRESET, errno);
-	EXPECT_EQ(TCP_CLOSE, tcp_state(self->fd));
-	puppet_thaw(self->p);
-}
-
-/* The worker claims to have taken ops that were never there: as a full ring. */
-TEST_F(adopt, op_index_out_of_range)
-{
-	struct dmm_arena_hdr *hdr;
-	__u32 cons, i;
-	char in[3];
-
-	ASSERT_EQ(0, world_connect(self->fd, PORT_ECHO));
-	puppet_freeze(self->p);
-	hdr = mmap(NULL, sizeof(*hdr), PROT_READ | PROT_WRITE, MAP_SHARED,
-		   dmm_chan_fd(puppet_chan(self->p)), 0);
-	ASSERT_NE(MAP_FAILED, hdr);
-	cons = hdr->op_cons;
-	hdr->op_cons = cons + 0x80000000;
-	/* Each posts an op, more than the ring holds. */
-	for (i = 0; i < 200; i++)
-		ASSERT_EQ(0, setsockopt(self->fd, IPPROTO_TCP, TCP_NODELAY,
-					&(int){ i % 2 }, sizeof(int)));
-	ASSERT_EQ(3, write(self->fd, "abc", 3));
-	hdr->op_cons = cons;
-	munmap(hdr, sizeof(*hdr));
-	puppet_thaw(self->p);
-	EXPECT_EQ(3, recv(self->fd, in, 3, MSG_WAITALL));
 }
 
 TEST_F(adopt, ops_find_no_room)
