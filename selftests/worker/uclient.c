@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "peer.h"
 #include "uclient.h"
 
 #define WAIT_MS		20000
@@ -368,4 +369,49 @@ int uc_finish(struct uclient *uc, uint32_t slot, int timeout_ms)
 	}
 	c->open = false;
 	return c->final;
+}
+
+#define CHUNK	(64 * 1024)
+
+uint64_t uc_to_sink(struct uclient *uc, int slot, uint64_t len)
+{
+	static char buf[CHUNK];
+	uint64_t at, n, count;
+
+	for (at = 0; at < len; at += n) {
+		n = len - at < CHUNK ? len - at : CHUNK;
+		pattern_fill(buf, n, at);
+		if (uc_send(uc, slot, buf, n))
+			return 0;
+	}
+	uc_op(uc, slot, DMM_OP_SHUTDOWN);
+	if (uc_recv(uc, slot, &count, sizeof(count)) != sizeof(count))
+		return 0;
+	return count;
+}
+
+int64_t uc_from_source(struct uclient *uc, int slot, uint64_t len)
+{
+	static char buf[CHUNK];
+	uint64_t got = 0;
+	long n;
+
+	if (uc_send(uc, slot, &len, sizeof(len)))
+		return -1;
+	while ((n = uc_recv(uc, slot, buf, CHUNK)) > 0) {
+		if (pattern_check(buf, n, got))
+			return -1;
+		got += n;
+		if (n < CHUNK)
+			break;
+	}
+	return n < 0 ? n : (int64_t)got;
+}
+
+long uc_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }

@@ -101,4 +101,12 @@ long uc_recv(struct uclient *uc, uint32_t slot, void *buf, size_t len);
 /* Wait until the worker has ended it, and free the slot: DMM_EV_* or -errno. */
 int uc_finish(struct uclient *uc, uint32_t slot, int timeout_ms);
 
+/* Send @len bytes of pattern to a sink (peer.h); what it says it got, 0 for nothing. */
+uint64_t uc_to_sink(struct uclient *uc, int slot, uint64_t len);
+
+/* Ask a source for @len bytes; how many came, -1 if they were not the pattern. */
+int64_t uc_from_source(struct uclient *uc, int slot, uint64_t len);
+
+long uc_now_ms(void);
+
 #endif /* UCLIENT_H */

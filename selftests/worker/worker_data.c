@@ -85,51 +85,6 @@ FIXTURE_TEARDOWN(data)
 	rig_destroy(&self->rig);
 }
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* Send @len bytes of pattern to a sink; what it says it got. */
-static uint64_t to_sink(struct uclient *uc, int slot, uint64_t len)
-{
-	static char buf[CHUNK];
-	uint64_t at, n, count;
-
-	for (at = 0; at < len; at += n) {
-		n = len - at < CHUNK ? len - at : CHUNK;
-		pattern_fill(buf, n, at);
-		if (uc_send(uc, slot, buf, n))
-			return 0;
-	}
-	uc_op(uc, slot, DMM_OP_SHUTDOWN);
-	if (uc_recv(uc, slot, &count, sizeof(count)) != sizeof(count))
-		return 0;
-	return count;
-}
-
-/* Ask a source for @len bytes; how many came, -1 if they were not the pattern. */
-static int64_t from_source(struct uclient *uc, int slot, uint64_t len)
-{
-	static char buf[CHUNK];
-	uint64_t got = 0;
-	long n;
-
-	if (uc_send(uc, slot, &len, sizeof(len)))
-		return -1;
-	while ((n = uc_recv(uc, slot, buf, CHUNK)) > 0) {
-		if (pattern_check(buf, n, got))
-			return -1;
-		got += n;
-		if (n < CHUNK)
-			break;
-	}
-	return n < 0 ? n : (int64_t)got;
-}
-
 static const uint64_t sizes[] = { 1, 1000, 1460, 1461, 65535, 65536, 1 << 20 };
 
 TEST_F_TIMEOUT(data, out_sizes, 60)
@@ -140,7 +95,7 @@ TEST_F_TIMEOUT(data, out_sizes, 60)
 	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		slot = uc_connect(self->uc, self->daddr, PEER_SINK);
 		ASSERT_LE(0, slot);
-		ASSERT_EQ(sizes[i], to_sink(self->uc, slot, sizes[i]));
+		ASSERT_EQ(sizes[i], uc_to_sink(self->uc, slot, sizes[i]));
 		uc_op(self->uc, slot, DMM_OP_CLOSE);
 		ASSERT_EQ(DMM_EV_TIMEWAIT, uc_finish(self->uc, slot, 5000));
 	}
@@ -151,7 +106,7 @@ TEST_F_TIMEOUT(data, out_100m, 120)
 	int slot = uc_connect(self->uc, self->daddr, PEER_SINK);
 
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(100ULL << 20, to_sink(self->uc, slot, 100ULL << 20));
+	ASSERT_EQ(100ULL << 20, uc_to_sink(self->uc, slot, 100ULL << 20));
 }
 
 TEST_F_TIMEOUT(data, in_sizes, 60)
@@ -163,7 +118,7 @@ TEST_F_TIMEOUT(data, in_sizes, 60)
 		slot = uc_connect(self->uc, self->daddr, PEER_SOURCE);
 		ASSERT_LE(0, slot);
 		ASSERT_EQ((int64_t)sizes[i],
-			  from_source(self->uc, slot, sizes[i]));
+			  uc_from_source(self->uc, slot, sizes[i]));
 		/* the peer closed first, so we do not wait */
 		uc_op(self->uc, slot, DMM_OP_CLOSE);
 		ASSERT_EQ(DMM_EV_GONE, uc_finish(self->uc, slot, 5000));
@@ -175,7 +130,7 @@ TEST_F_TIMEOUT(data, in_100m, 120)
 	int slot = uc_connect(self->uc, self->daddr, PEER_SOURCE);
 
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(100LL << 20, from_source(self->uc, slot, 100ULL << 20));
+	ASSERT_EQ(100LL << 20, uc_from_source(self->uc, slot, 100ULL << 20));
 }
 
 /* Both directions at once on one connection. */
@@ -254,7 +209,7 @@ TEST_F_TIMEOUT(data, one_after_another, 120)
 	for (i = 0; i < 1000; i++) {
 		slot = uc_connect(uc, self->daddr, PEER_SINK);
 		ASSERT_LE(0, slot);
-		ASSERT_EQ(100U, to_sink(uc, slot, 100));
+		ASSERT_EQ(100U, uc_to_sink(uc, slot, 100));
 		uc_op(uc, slot, DMM_OP_CLOSE);
 		ASSERT_EQ(DMM_EV_TIMEWAIT, uc_finish(uc, slot, 5000));
 	}
@@ -275,7 +230,7 @@ TEST_F(data, timewait_gives_way)
 			ASSERT_EQ(0, uc->conns[slot].final);
 			ASSERT_EQ(0, uc_wait(uc, 10000));
 		}
-		ASSERT_EQ(5000U, to_sink(uc, slot, 5000));
+		ASSERT_EQ(5000U, uc_to_sink(uc, slot, 5000));
 		uc_op(uc, slot, DMM_OP_CLOSE);
 		ASSERT_EQ(DMM_EV_TIMEWAIT, uc_finish(uc, slot, 5000));
 	}
@@ -305,7 +260,7 @@ TEST_F(data, timed_out)
 		.options.user_timeout = 1500,
 	};
 	struct uclient *uc = self->uc;
-	long t0 = now_ms();
+	long t0 = uc_now_ms();
 	int slot;
 
 	slot = uc_connect_start(uc, variant->mute, PEER_ECHO, 0);
@@ -316,7 +271,7 @@ TEST_F(data, timed_out)
 	dmm_client_submit(uc->client);
 	ASSERT_EQ(DMM_EV_ERROR, uc_finish(uc, slot, 10000));
 	EXPECT_EQ(ETIMEDOUT, (int)uc->conns[slot].error);
-	EXPECT_LE(1500, now_ms() - t0);
+	EXPECT_LE(1500, uc_now_ms() - t0);
 	EXPECT_LE(1, rig_stat(&self->rig, "seg_retrans"));
 }
 
@@ -372,7 +327,7 @@ TEST_F_TIMEOUT(data, peer_window, 60)
 	int slot = uc_connect(self->uc, self->daddr, PEER_SLOW);
 
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(16ULL << 20, to_sink(self->uc, slot, 16ULL << 20));
+	ASSERT_EQ(16ULL << 20, uc_to_sink(self->uc, slot, 16ULL << 20));
 }
 
 /* Our window closes and opens again. */
@@ -390,9 +345,9 @@ TEST_F_TIMEOUT(data, own_window, 60)
 	ASSERT_LE(0, slot);
 	rx = dmm_chan_rx(uc->chan, slot);
 	ASSERT_EQ(0, uc_send(uc, slot, &len, sizeof(len)));
-	for (t0 = now_ms(); dmm_ring_used(rx) < (int)dmm_ring_size(rx) - 2000;
+	for (t0 = uc_now_ms(); dmm_ring_used(rx) < (int)dmm_ring_size(rx) - 2000;
 	     usleep(1000))
-		ASSERT_GT(10000, now_ms() - t0);
+		ASSERT_GT(10000, uc_now_ms() - t0);
 	/* shut for longer than the peer's first probes */
 	usleep(700000);
 	ASSERT_GE((int)dmm_ring_size(rx), dmm_ring_used(rx));
@@ -467,11 +422,11 @@ TEST_F(data, client_dies)
 		ASSERT_LE(0, uc_connect(other, self->daddr, PEER_FLOOD));
 	EXPECT_EQ(11, rig_stat(&self->rig, "conns"));
 	uc_close(other);
-	for (t0 = now_ms(); rig_stat(&self->rig, "clients") != 1; usleep(1000))
-		ASSERT_GT(5000, now_ms() - t0);
+	for (t0 = uc_now_ms(); rig_stat(&self->rig, "clients") != 1; usleep(1000))
+		ASSERT_GT(5000, uc_now_ms() - t0);
 	EXPECT_EQ(1, rig_stat_wait(&self->rig, "conns", 1));
 	EXPECT_EQ(1, rig_stat_wait(&self->rig, "stack_conns", 1));
-	ASSERT_EQ(10000U, to_sink(uc, slot, 10000));
+	ASSERT_EQ(10000U, uc_to_sink(uc, slot, 10000));
 	free(other);
 }
 
@@ -575,7 +530,7 @@ TEST_F_TIMEOUT(data, worker_killed, 60)
 	uc->next_port = 50000;
 	slot = uc_connect(uc, self->daddr, PEER_SINK);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(100000U, to_sink(uc, slot, 100000));
+	ASSERT_EQ(100000U, uc_to_sink(uc, slot, 100000));
 }
 
 /* A classifier that drops one segment in 64. */
@@ -626,10 +581,10 @@ TEST_F_TIMEOUT(data, lossy_wire, 120)
 	ASSERT_EQ(0, setns(self->rig.app_fd, CLONE_NEWNET));
 	slot = uc_connect(uc, self->daddr, PEER_SOURCE);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(4 << 20, from_source(uc, slot, 4 << 20));
+	ASSERT_EQ(4 << 20, uc_from_source(uc, slot, 4 << 20));
 	slot = uc_connect(uc, self->daddr, PEER_SINK);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(4U << 20, to_sink(uc, slot, 4 << 20));
+	ASSERT_EQ(4U << 20, uc_to_sink(uc, slot, 4 << 20));
 	EXPECT_LT(0, rig_stat(&self->rig, "seg_retrans"));
 }
 

@@ -52,14 +52,6 @@ FIXTURE_TEARDOWN(listen)
 	rig_destroy(&self->rig);
 }
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* Any address, IPv4; in force when this returns. */
 static int listen_any(struct uclient *uc, const struct rig *rig,
 		      uint32_t backlog)
@@ -227,7 +219,7 @@ TEST_F_TIMEOUT(listen, thousand_queued, 120)
 	struct uclient *uc = self->uc;
 	struct sockaddr_storage ss;
 	socklen_t len = rig_sockaddr(&ss, RIG_SADDR, PORT, 0);
-	long t0 = now_ms();
+	long t0 = uc_now_ms();
 	uint64_t id;
 	int i;
 
@@ -266,7 +258,7 @@ TEST_F_TIMEOUT(listen, thousand_queued, 120)
 		ASSERT_EQ(DMM_EV_GONE, uc_finish(uc, slots[i], 5000));
 	}
 	EXPECT_EQ(0, rig_stat(&self->rig, "stack_conns"));
-	TH_LOG("%ld ms", now_ms() - t0);
+	TH_LOG("%ld ms", uc_now_ms() - t0);
 }
 
 /* One more than the backlog may wait; the rest come when there is room. */
@@ -318,15 +310,15 @@ TEST_F_TIMEOUT(listen, offered_again, 60)
 	while (uc->noffers < 1) {
 		ASSERT_EQ(0, uc_wait(uc, 5000));
 	}
-	t0 = now_ms();
+	t0 = uc_now_ms();
 	while (uc->noffers < 2) {
 		ASSERT_EQ(0, uc_wait(uc, 5000));
 	}
-	t1 = now_ms();
+	t1 = uc_now_ms();
 	while (uc->noffers < 3) {
 		ASSERT_EQ(0, uc_wait(uc, 5000));
 	}
-	t2 = now_ms();
+	t2 = uc_now_ms();
 	EXPECT_LE(900, t1 - t0);
 	EXPECT_LE(1900, t2 - t1);
 	token = uc->offers[0].in.token;
@@ -354,9 +346,9 @@ TEST_F_TIMEOUT(listen, unclaimed, 90)
 	fd = rig_dial(&self->rig, RIG_SADDR, PORT);
 	ASSERT_LE(0, fd);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	t0 = now_ms();
+	t0 = uc_now_ms();
 	EXPECT_EQ(-ECONNRESET, peer_end(fd));
-	EXPECT_LE(30000, now_ms() - t0);
+	EXPECT_LE(30000, uc_now_ms() - t0);
 	EXPECT_EQ(1, rig_stat(&self->rig, "unclaimed"));
 	EXPECT_EQ(5, rig_stat(&self->rig, "offers"));
 	EXPECT_EQ(0, rig_stat(&self->rig, "waiting"));

@@ -33,50 +33,6 @@
 #define CHUNK	(64 * 1024)
 #define PORT	8080
 
-static long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* As in worker_data.c. */
-static uint64_t to_sink(struct uclient *uc, int slot, uint64_t len)
-{
-	static char buf[CHUNK];
-	uint64_t at, n, count;
-
-	for (at = 0; at < len; at += n) {
-		n = len - at < CHUNK ? len - at : CHUNK;
-		pattern_fill(buf, n, at);
-		if (uc_send(uc, slot, buf, n))
-			return 0;
-	}
-	uc_op(uc, slot, DMM_OP_SHUTDOWN);
-	if (uc_recv(uc, slot, &count, sizeof(count)) != sizeof(count))
-		return 0;
-	return count;
-}
-
-static int64_t from_source(struct uclient *uc, int slot, uint64_t len)
-{
-	static char buf[CHUNK];
-	uint64_t got = 0;
-	long n;
-
-	if (uc_send(uc, slot, &len, sizeof(len)))
-		return -1;
-	while ((n = uc_recv(uc, slot, buf, CHUNK)) > 0) {
-		if (pattern_check(buf, n, got))
-			return -2;
-		got += n;
-		if (n < CHUNK)
-			break;
-	}
-	return n < 0 ? n : (int64_t)got;
-}
-
 /* ---- bad wires ----------------------------------------------------------- */
 
 FIXTURE(bad) {
@@ -142,20 +98,20 @@ TEST_F_TIMEOUT(bad, transfers, 180)
 {
 	struct uclient *uc = self->uc;
 	const uint64_t len = 1 << 20;
-	long t0 = now_ms(), t1;
+	long t0 = uc_now_ms(), t1;
 	int slot;
 
 	slot = uc_connect(uc, variant->daddr, PEER_SOURCE);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ((int64_t)len, from_source(uc, slot, len));
+	ASSERT_EQ((int64_t)len, uc_from_source(uc, slot, len));
 	uc_op(uc, slot, DMM_OP_CLOSE);
-	t1 = now_ms();
+	t1 = uc_now_ms();
 	slot = uc_connect(uc, variant->daddr, PEER_SINK);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(len, to_sink(uc, slot, len));
+	ASSERT_EQ(len, uc_to_sink(uc, slot, len));
 	uc_op(uc, slot, DMM_OP_CLOSE);
 	TH_LOG("in %ld ms, out %ld ms, %ld segments again", t1 - t0,
-	       now_ms() - t1, rig_stat(&self->rig, "seg_retrans"));
+	       uc_now_ms() - t1, rig_stat(&self->rig, "seg_retrans"));
 	if (variant->wire.loss) {
 		EXPECT_LT(0, rig_stat(&self->rig, "seg_retrans"));
 	}
@@ -176,7 +132,7 @@ TEST_F_TIMEOUT(bad, short_ones, 180)
 	}
 	for (i = 0; i < 50; i++) {
 		ASSERT_EQ(slots[i], uc_connected(uc, slots[i]));
-		ASSERT_EQ(3000U, to_sink(uc, slots[i], 3000)) {
+		ASSERT_EQ(3000U, uc_to_sink(uc, slots[i], 3000)) {
 			TH_LOG("connection %d: event %u, error %u, fin %d", i,
 			       uc->conns[slots[i]].final,
 			       uc->conns[slots[i]].error,
@@ -389,13 +345,13 @@ TEST_F_TIMEOUT(wire, keepalive, 60)
 	});
 	/* a peer that answers stays */
 	EXPECT_EQ(-ETIMEDOUT, uc_wait(uc, 6000));
-	t0 = now_ms();
+	t0 = uc_now_ms();
 	ASSERT_EQ(0, rig_run(self->rig.web_fd, "ip link set dmmt1 address "
 			     "02:00:00:00:00:aa"));
 	EXPECT_EQ(DMM_EV_ERROR, uc_finish(uc, slot, 20000));
 	EXPECT_EQ(ETIMEDOUT, (int)uc->conns[slot].error);
-	EXPECT_LE(2500, now_ms() - t0);
-	EXPECT_GE(6500, now_ms() - t0);
+	EXPECT_LE(2500, uc_now_ms() - t0);
+	EXPECT_GE(6500, uc_now_ms() - t0);
 	close(fd);
 }
 
@@ -404,7 +360,7 @@ TEST_F_TIMEOUT(wire, user_timeout, 60)
 {
 	struct uclient *uc = self->uc;
 	int fd, slot = accepted(uc, &self->rig, variant->saddr, &fd);
-	long t0 = now_ms();
+	long t0 = uc_now_ms();
 
 	ASSERT_LE(0, slot);
 	options(uc, slot, (struct dmm_op_options) { .user_timeout = 2000 });
@@ -413,8 +369,8 @@ TEST_F_TIMEOUT(wire, user_timeout, 60)
 	ASSERT_EQ(0, uc_send(uc, slot, "x", 1));
 	EXPECT_EQ(DMM_EV_ERROR, uc_finish(uc, slot, 20000));
 	EXPECT_EQ(ETIMEDOUT, (int)uc->conns[slot].error);
-	EXPECT_LE(2000, now_ms() - t0);
-	EXPECT_GE(5000, now_ms() - t0);
+	EXPECT_LE(2000, uc_now_ms() - t0);
+	EXPECT_GE(5000, uc_now_ms() - t0);
 	close(fd);
 }
 
@@ -442,13 +398,13 @@ TEST_F(wire, loss_after_idle)
 	ASSERT_EQ(4, uc_recv(uc, slot, buf, 4));
 	ASSERT_EQ(0, rig_run(rig->web_fd, "ip link set dmmt1 address "
 			     "02:00:00:00:00:aa"));
-	t0 = now_ms();
+	t0 = uc_now_ms();
 	ASSERT_EQ(0, uc_send(uc, slot, "ping", 4));
 	usleep(200000);
 	ASSERT_EQ(0, rig_run(rig->web_fd, "ip link set dmmt1 address "
 			     "02:00:00:00:00:01"));
 	ASSERT_EQ(4, uc_recv(uc, slot, buf, 4));
-	EXPECT_GE(2500, now_ms() - t0);
+	EXPECT_GE(2500, uc_now_ms() - t0);
 }
 
 /* A window that stays shut for long, and a peer that says so: it goes on. */
@@ -458,7 +414,7 @@ TEST_F_TIMEOUT(wire, window_shut, 90)
 	int fd, buf = 4096, slot = accepted(uc, &self->rig, variant->saddr, &fd);
 	static char out[1 << 20], in[1 << 20];
 	size_t sent = 0, got = 0;
-	long t0 = now_ms();
+	long t0 = uc_now_ms();
 	ssize_t n;
 
 	ASSERT_LE(0, slot);
@@ -469,7 +425,7 @@ TEST_F_TIMEOUT(wire, window_shut, 90)
 		ASSERT_LE(0, n);
 		sent += n;
 		uc_wait(uc, 100);
-	} while (now_ms() - t0 < 2000);
+	} while (uc_now_ms() - t0 < 2000);
 	ASSERT_GT(sizeof(out), sent);
 	/* probes after 0.3, 0.6, 1.2, 2.4, 4.8 seconds */
 	EXPECT_EQ(-ETIMEDOUT, uc_wait(uc, 9000));
@@ -696,7 +652,7 @@ TEST_F_TIMEOUT(wire, path_mtu, 60)
 	ASSERT_LT(0, peer);
 	slot = uc_connect(uc, far, PEER_SINK);
 	ASSERT_LE(0, slot);
-	ASSERT_EQ(4U << 20, to_sink(uc, slot, 4 << 20));
+	ASSERT_EQ(4U << 20, uc_to_sink(uc, slot, 4 << 20));
 	EXPECT_LT(0, rig_stat(rig, "icmp_mtu"));
 	kill(peer, SIGKILL);
 	waitpid(peer, NULL, 0);
