@@ -11,7 +11,7 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=${OUT:-$TOP/build}
 LOAD=$OUT/selftests/bench/load
 NS=${DMM_TEST_NS:-dmm}-load
-RUN=$(mktemp -d /tmp/dmm-load.XXXXXX)
+RUN=$(mktemp -d -t dmm-load.XXXXXX)
 SERVER=''
 N=0
 

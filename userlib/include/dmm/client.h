@@ -52,7 +52,7 @@ struct dmm_client_guard {
  */
 int dmm_client_open(struct dmm_client **clientp, const char *path);
 
-/** dmm_client_close() - disconnect; the connections are aborted; NULL is fine */
+/** dmm_client_close() - disconnect, as told above; NULL is fine */
 void dmm_client_close(struct dmm_client *client);
 
 /** dmm_client_chan() - the client side of the arena, owned by the client */
