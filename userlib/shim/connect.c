@@ -284,7 +284,8 @@ static int port_release(const int *fds, int n, int domain)
 	fd = real.socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	opt_inherit(fds[0], fd);
+	if (fds[0] < FD_MAX && fd_flags[fds[0]] & FD_OPTIONS)
+		opt_inherit(fds[0], NULL, fd);
 	real.fcntl(fd, F_SETFL, real.fcntl(fds[0], F_GETFL, 0) & O_NONBLOCK);
 	for (i = 0; i < n && !ret; i++) {
 		cloexec = real.fcntl(fds[i], F_GETFD, 0) & FD_CLOEXEC;

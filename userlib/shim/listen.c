@@ -317,7 +317,8 @@ static int child_open(int lfd, struct vsock *lv, uint32_t slot, int flags)
 		return err;
 	}
 	fd_flags[fd] = 0;
-	opt_inherit(kernel_fd(lv, lfd), fd);
+	if (lfd < FD_MAX && fd_flags[lfd] & FD_OPTIONS)
+		opt_inherit(kernel_fd(lv, lfd), lv, fd);
 	if (lock(&s->lock)) {
 		s->flags &= ~SF_QUEUED;
 		if (flags & SOCK_NONBLOCK)

@@ -6,6 +6,7 @@
  */
 #include <linux/filter.h>
 #include <net/if.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 
@@ -40,6 +41,24 @@ static uint64_t get_time(int fd, int opt)
 static bool is_v6(const struct sh_sock *s)
 {
 	return s->domain == AF_INET6 && s->family == AF_INET6;
+}
+
+/* The one option that was set, if it is a simple one: false if all have to be read. */
+static bool import_one(int fd, struct sh_sock *s, int level, int opt)
+{
+	uint32_t bit;
+
+	if (level == IPPROTO_TCP && opt == TCP_NODELAY)
+		bit = DMM_OPT_NODELAY;
+	else if (level == IPPROTO_TCP && opt == TCP_CORK)
+		bit = DMM_OPT_CORK;
+	else if (level == SOL_SOCKET && opt == SO_KEEPALIVE)
+		bit = DMM_OPT_KEEPALIVE;
+	else
+		return false;
+	s->opt_set = get_int(fd, level, opt) ? s->opt_set | bit : s->opt_set & ~bit;
+	s->told = true;
+	return true;
 }
 
 /* What the kernel's socket has, for the stack; @s has its families. */
@@ -84,8 +103,42 @@ void opt_import(int fd, struct sh_sock *s)
 	s->told = fd < FD_MAX && fd_flags[fd] & FD_OPTIONS;
 }
 
-/* What a child has of its listener; only asked of one that was set anything. */
-void opt_inherit(int fd, int kfd)
+/* An option, as setsockopt() wants it. */
+struct kept {
+	int level, opt;
+	socklen_t len;
+	union {
+		int val;
+		struct timeval tv;
+		struct linger linger;
+	};
+};
+
+#define KEPT_MAX	25
+
+/**
+ * struct inherit - what a listener's children have of it
+ * @changes: of sh_sock.opt_changes, when it was looked up
+ */
+struct inherit {
+	bool known;
+	uint32_t changes;
+	unsigned int n;
+	struct kept kept[KEPT_MAX];
+};
+
+static struct lock inherit_lock;
+
+static void keep(struct inherit *in, int level, int opt, const void *val, socklen_t len)
+{
+	struct kept *k = &in->kept[in->n++];
+
+	*k = (struct kept) { .level = level, .opt = opt, .len = len };
+	memcpy(&k->val, val, len);
+}
+
+/* What @fd has that @fresh, a socket as it comes, has not. */
+static void inherit_look(struct inherit *in, int fd, int fresh)
 {
 	static const struct {
 		int level, opt;
@@ -107,30 +160,58 @@ void opt_inherit(int fd, int kfd)
 	struct timeval tv;
 	socklen_t len;
 	unsigned int i;
-	int val, was, err = errno;
+	int val;
 
-	if (fd >= FD_MAX || !(fd_flags[fd] & FD_OPTIONS))
-		return;
+	in->n = 0;
 	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		val = get_int(fd, all[i].level, all[i].opt);
-		was = get_int(kfd, all[i].level, all[i].opt);
-		if (val != was)
-			real.setsockopt(kfd, all[i].level, all[i].opt, &val, 4);
+		if (val != get_int(fresh, all[i].level, all[i].opt))
+			keep(in, all[i].level, all[i].opt, &val, sizeof(val));
 	}
 	for (i = 0; i < 2; i++) {
 		val = get_int(fd, SOL_SOCKET, buffers[i]);
-		if (val != get_int(kfd, SOL_SOCKET, buffers[i])) {
+		if (val != get_int(fresh, SOL_SOCKET, buffers[i])) {
 			val /= 2;	/* the kernel doubles it */
-			real.setsockopt(kfd, SOL_SOCKET, buffers[i], &val, 4);
+			keep(in, SOL_SOCKET, buffers[i], &val, sizeof(val));
 		}
 		len = sizeof(tv);
 		if (!real.getsockopt(fd, SOL_SOCKET, times[i], &tv, &len) &&
 		    (tv.tv_sec || tv.tv_usec))
-			real.setsockopt(kfd, SOL_SOCKET, times[i], &tv, sizeof(tv));
+			keep(in, SOL_SOCKET, times[i], &tv, sizeof(tv));
 	}
 	len = sizeof(l);
 	if (!real.getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &len) && l.l_onoff)
-		real.setsockopt(kfd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+		keep(in, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+}
+
+/*
+ * Give @kfd, a socket as it comes, what @fd was set. Of a listener, @lv, this is looked up
+ * for the first child, and again when the listener was set something since.
+ */
+void opt_inherit(int fd, struct vsock *lv, int kfd)
+{
+	uint32_t changes = lv ? load_acquire(&lv->s->opt_changes) : 0;
+	bool locked = lv && lock(&inherit_lock);
+	struct inherit in = { .known = false };
+	int err = errno;
+	unsigned int i;
+
+	if (locked && lv->inherit)
+		in = *lv->inherit;
+	if (!in.known || in.changes != changes) {
+		inherit_look(&in, fd, kfd);
+		in.known = true;
+		in.changes = changes;
+		if (locked && !lv->inherit)
+			lv->inherit = malloc(sizeof(in));
+		if (locked && lv->inherit)
+			*lv->inherit = in;
+	}
+	if (locked)
+		unlock(&inherit_lock);
+	for (i = 0; i < in.n; i++)
+		real.setsockopt(kfd, in.kept[i].level, in.kept[i].opt, &in.kept[i].val,
+				in.kept[i].len);
 	if (kfd < FD_MAX)
 		fd_flags[kfd] |= FD_OPTIONS;
 	errno = err;
@@ -255,9 +336,12 @@ bool opt_set(int fd, struct vsock *v, int level, int opt, const void *val,
 		fd_flags[fd] |= FD_OPTIONS;
 	if (!sock_lock(v, &err))
 		return true;
+	if (listens)
+		store_release(&s->opt_changes, s->opt_changes + 1);
 	/* an offset that recv() moved is not the one that was set */
 	peek = s->peek_off;
-	opt_import(kfd, s);
+	if (!import_one(kfd, s, level, opt))
+		opt_import(kfd, s);
 	if (level != SOL_SOCKET || opt != SO_PEEK_OFF)
 		s->peek_off = peek;
 	s->told = true;

@@ -149,7 +149,8 @@ struct sh_sock {
 	uint32_t next;
 	uint32_t qlen;
 	uint32_t backlog;
-	uint32_t __pad2[8];
+	uint32_t opt_changes;	/* how often a listener was set an option */
+	uint32_t __pad2[7];
 };
 
 struct sh_proc {
@@ -257,6 +258,7 @@ TAILQ_HEAD(item_ready, item);
  *	under them
  * @kfd: the kernel's own socket, when the descriptor is not it; -1
  * @items: under items_lock
+ * @inherit: of a listener: the options that its children get; under opt.c's lock
  *
  * The memory stays a struct vsock for good, so that a call may look at one that
  * another thread closes; under the lock of @s, @gen tells.
@@ -273,6 +275,7 @@ struct vsock {
 	uint32_t users;
 	int kfd;
 	struct item_list items;
+	struct inherit *inherit;
 	struct vsock *next_free;
 };
 
@@ -449,7 +452,7 @@ bool opt_get(int fd, struct vsock *v, int level, int opt, void *val, socklen_t *
 	     int *ret);
 void opt_native(int fd, int level, int opt);
 void opt_import(int fd, struct sh_sock *s);
-void opt_inherit(int fd, int kfd);
+void opt_inherit(int fd, struct vsock *lv, int kfd);
 
 /* epoll.c */
 void ep_collect(bool wait);

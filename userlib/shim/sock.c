@@ -4,6 +4,7 @@
  * sh_sock.state is what TCP's would be, and every check stands in TCP's order.
  */
 #include <sys/mman.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -75,6 +76,8 @@ void vsock_free(struct vsock *v)
 		store_relaxed(&v->ctx->by_slot[v->slot], NULL);
 	if (!lock(&pool_lock))
 		return;
+	free(v->inherit);
+	v->inherit = NULL;
 	v->gen = 0;
 	v->next_free = pool;
 	pool = v;
