@@ -236,12 +236,31 @@ TEST_F(chan, sleep_protocol)
 {
 	struct dmm_op op = { .op = DMM_OP_TX, .gen = 1 };
 
-	EXPECT_FALSE(dmm_chan_sleep(self->stack, true));
+	EXPECT_FALSE(dmm_chan_sleep(self->stack, DMM_SLEEP_OPS));
 	dmm_chan_op_put(self->client, &op);
 	EXPECT_TRUE(dmm_chan_op_flush(self->client));
-	EXPECT_FALSE(dmm_chan_sleep(self->stack, false));
+	/* once is enough, for each sleep */
+	dmm_chan_op_put(self->client, &op);
+	EXPECT_FALSE(dmm_chan_op_flush(self->client));
+	EXPECT_FALSE(dmm_chan_sleep(self->stack, 0));
 	/* an op that came before is seen instead of slept over */
-	EXPECT_TRUE(dmm_chan_sleep(self->stack, true));
+	EXPECT_TRUE(dmm_chan_sleep(self->stack, DMM_SLEEP_OPS));
+	dmm_chan_op_put(self->client, &op);
+	EXPECT_TRUE(dmm_chan_op_flush(self->client));
+}
+
+TEST_F(chan, events_unread)
+{
+	struct dmm_event ev = { .ev = DMM_EV_RX };
+
+	EXPECT_FALSE(dmm_chan_event_unread(self->stack));
+	ASSERT_EQ(0, dmm_chan_event_put(self->stack, &ev));
+	EXPECT_FALSE(dmm_chan_event_unread(self->stack));
+	dmm_chan_event_flush(self->stack);
+	EXPECT_TRUE(dmm_chan_event_unread(self->stack));
+	ASSERT_EQ(1, dmm_chan_event_get(self->client, &ev));
+	dmm_chan_event_done(self->client);
+	EXPECT_FALSE(dmm_chan_event_unread(self->stack));
 }
 
 TEST_F(chan, hostile_messages)

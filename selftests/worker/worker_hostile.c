@@ -196,6 +196,46 @@ FIXTURE_TEARDOWN(hostile)
 	rig_destroy(&self->rig);
 }
 
+/* How the worker slept at last, being told that we are on its CPU, awake or not. */
+static uint32_t raw_slept(struct raw *raw, bool awake, uint32_t how)
+{
+	struct dmm_arena_hdr *hdr = raw->hdr;
+	uint32_t sleeping = 0;
+	int i;
+
+	for (i = 0; i < 50000; i++) {
+		__atomic_store_n(&hdr->ev_polling, awake, __ATOMIC_RELAXED);
+		__atomic_store_n(&hdr->client_cpu,
+				 __atomic_load_n(&hdr->stack_cpu, __ATOMIC_RELAXED),
+				 __ATOMIC_RELAXED);
+		sleeping = __atomic_load_n(&hdr->sleeping, __ATOMIC_RELAXED);
+		if (sleeping % DMM_SLEEP_SEQ == how)
+			break;
+		usleep(100);
+	}
+	return sleeping;
+}
+
+/*
+ * It leaves its CPU to a client that is there, and awake; asleep, the client says when.
+ * Each sleep has a number of its own.
+ */
+TEST_F(hostile, cpu_is_left)
+{
+	uint32_t first, then;
+
+	first = raw_slept(&self->raw, true, DMM_SLEEP_GAVE);
+	EXPECT_EQ(DMM_SLEEP_GAVE, first % DMM_SLEEP_SEQ);
+	then = raw_slept(&self->raw, false, DMM_SLEEP_OPS);
+	EXPECT_EQ(DMM_SLEEP_OPS, then % DMM_SLEEP_SEQ);
+	EXPECT_NE(first / DMM_SLEEP_SEQ, then / DMM_SLEEP_SEQ);
+	then = raw_slept(&self->raw, true, DMM_SLEEP_GAVE);
+	EXPECT_EQ(DMM_SLEEP_GAVE, then % DMM_SLEEP_SEQ);
+	/* elsewhere it is nobody's business */
+	self->raw.hdr->client_cpu = 0xffff;
+	EXPECT_EQ(0, raw_settle(&self->raw));
+}
+
 TEST_F(hostile, wild_op_index)
 {
 	self->raw.hdr->op_prod = 0x80000000;

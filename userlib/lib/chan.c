@@ -20,6 +20,8 @@
  * @len: bytes mapped
  * @out: ops on the client side, events on the stack side
  * @in: the reverse
+ * @sleep_seq: stack: of the last sleep, in units of DMM_SLEEP_SEQ
+ * @rung: client: the value of sleeping for which the doorbell was rung
  * @rings: tx and rx of each slot
  */
 struct dmm_chan {
@@ -28,6 +30,8 @@ struct dmm_chan {
 	size_t len;
 	int fd;
 	bool stack;
+	__u32 sleep_seq;
+	__u32 rung;
 	struct msg_ring out;
 	struct msg_ring in;
 	struct dmm_ring *rings;
@@ -294,16 +298,35 @@ __u32 dmm_chan_event_flush(struct dmm_chan *chan)
 	return msg_ring_flush(&chan->out);
 }
 
+bool dmm_chan_event_unread(const struct dmm_chan *chan)
+{
+	return load_relaxed(&chan->hdr->ev_cons) != chan->out.published;
+}
+
 bool dmm_chan_client_polls(struct dmm_chan *chan)
 {
 	full_barrier();
 	return load_relaxed(&chan->hdr->ev_polling);
 }
 
-bool dmm_chan_sleep(struct dmm_chan *chan, bool sleeping)
+void dmm_chan_stack_cpu(struct dmm_chan *chan, __u32 cpu)
 {
-	store_relaxed(&chan->hdr->sleeping, sleeping);
-	if (!sleeping)
+	store_relaxed(&chan->hdr->stack_cpu, cpu);
+}
+
+__u32 dmm_chan_client_cpu(const struct dmm_chan *chan)
+{
+	return load_relaxed(&chan->hdr->client_cpu);
+}
+
+bool dmm_chan_sleep(struct dmm_chan *chan, __u32 how)
+{
+	if (how) {
+		chan->sleep_seq += DMM_SLEEP_SEQ;
+		how |= chan->sleep_seq;
+	}
+	store_relaxed(&chan->hdr->sleeping, how);
+	if (!how)
 		return false;
 	/* sleeping before the look at op_prod; pairs with dmm_chan_op_flush() */
 	full_barrier();
@@ -317,11 +340,17 @@ int dmm_chan_op_put(struct dmm_chan *chan, const struct dmm_op *op)
 
 bool dmm_chan_op_flush(struct dmm_chan *chan)
 {
+	__u32 sleeping;
+
 	if (!msg_ring_flush(&chan->out))
 		return false;
 	/* op_prod before the look at sleeping; pairs with dmm_chan_sleep() */
 	full_barrier();
-	return load_relaxed(&chan->hdr->sleeping);
+	sleeping = load_relaxed(&chan->hdr->sleeping);
+	if (!sleeping || sleeping == chan->rung)
+		return false;
+	chan->rung = sleeping;
+	return true;
 }
 
 int dmm_chan_event_get(struct dmm_chan *chan, struct dmm_event *ev)

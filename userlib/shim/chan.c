@@ -10,19 +10,70 @@
 
 #define SETTLE_TRIES	200	/* times 50 us and more */
 #define FULL_LOOKS	64	/* at a full op ring, before asking whether anybody is there */
+#define HOLD_NS		200000	/* how long an op may wait for a worker that left us its CPU */
+#define HASTY_SLEEPS	64	/* for so many sleeps none does, once one waited longer */
 
-static void bell_ring(struct ctx *c)
+/*
+ * Ring, if the worker sleeps in one of these ways; once for each of its sleeps. After
+ * a full barrier.
+ */
+static void bell_ring(struct ctx *c, uint32_t ways)
 {
+	uint32_t sleeping = load_relaxed(&c->arena->sleeping);
 	uint64_t one = 1;
 	int err = errno;
 
-	/* (C) op_prod before the look at sleeping */
-	full_barrier();
-	if (load_relaxed(&c->arena->sleeping) &&
-	    real.write(c->bell, &one, sizeof(one)) < 0) {
+	if (!(sleeping & ways) || sleeping == load_relaxed(&c->rung))
+		return;
+	if (real.write(c->bell, &one, sizeof(one)) < 0) {
 		/* EAGAIN: it is full, so it will wake */
 	}
 	errno = err;
+	/* after it: another thread may not rely on what is still to come */
+	store_relaxed(&c->rung, sleeping);
+}
+
+/*
+ * The worker left us its CPU, and would take it back if it was rung for now. Whoever
+ * sends mostly goes to sleep soon, or sends more: then one ring is enough for all of it.
+ * Who did something else for long was found out, and does not get to wait.
+ */
+static bool may_hold(struct ctx *c)
+{
+	uint64_t now;
+
+	if (load_relaxed(&c->arena->stack_cpu) != my_cpu() || c->hasty)
+		return false;
+	now = now_ns();
+	if (!c->held_ns)
+		c->held_ns = now;
+	else if (now - c->last_ns > HOLD_NS)
+		c->hasty = HASTY_SLEEPS;
+	c->last_ns = now;
+	if (now - c->held_ns <= HOLD_NS)
+		return true;
+	c->held_ns = 0;
+	return false;
+}
+
+static void ops_ring(struct ctx *c)
+{
+	/* (C) op_prod before the look at sleeping */
+	full_barrier();
+	if (load_relaxed(&c->arena->sleeping) & DMM_SLEEP_GAVE && may_hold(c))
+		return;
+	bell_ring(c, DMM_SLEEP_OPS | DMM_SLEEP_GAVE);
+}
+
+/* A thread goes to sleep. After a full barrier. */
+void ops_release(struct ctx *c)
+{
+	if (c->held_ns && now_ns() - c->last_ns > HOLD_NS)
+		c->hasty = HASTY_SLEEPS;
+	else if (c->hasty)
+		c->hasty--;
+	c->held_ns = 0;
+	bell_ring(c, DMM_SLEEP_GAVE);
 }
 
 /* Wake all who sleep on this context's event fd. */
@@ -62,7 +113,7 @@ int op_send(struct ctx *c, const struct dmm_op *op, unsigned int n)
 	if (!lock(&sh->op_lock))
 		return -EDEADLK;
 	while (unlikely(!op_ring_room(c, n))) {
-		bell_ring(c);
+		ops_ring(c);
 		if (++looks % FULL_LOOKS == 0 && ctx_look(c)) {
 			unlock(&sh->op_lock);
 			return -ESHUTDOWN;
@@ -74,7 +125,7 @@ int op_send(struct ctx *c, const struct dmm_op *op, unsigned int n)
 	sh->op_prod += n;
 	store_release(&c->arena->op_prod, sh->op_prod);		/* (A) */
 	unlock(&sh->op_lock);
-	bell_ring(c);
+	ops_ring(c);
 	return 0;
 }
 

@@ -215,6 +215,9 @@ struct sh_hdr {
  * @bell: eventfd toward the worker
  * @event_fd: eventfd toward us; never read, it wakes by its edges
  * @arena_fd, @state_fd: kept to hand them over
+ * @rung: the value of its dmm_arena_hdr.sleeping for which @bell was rung; atomic
+ * @held_ns, @last_ns: the first and the last op that it was not rung for, 0 for none;
+ *	@hasty: sleeps until that is tried again. Hints: threads may mix them up
  * @proc: our index in sh_hdr.procs, or PROCS: none was left
  * @by_slot: this process' half of each socket
  */
@@ -235,6 +238,10 @@ struct ctx {
 	uint64_t netns;
 	unsigned int index;
 	unsigned int proc;
+	uint32_t rung;
+	uint32_t hasty;
+	uint64_t held_ns;
+	uint64_t last_ns;
 	int sock, bell, event_fd, arena_fd, state_fd;
 	bool dead;
 };
@@ -387,6 +394,7 @@ static inline bool events_waiting(const struct ctx *c)
 /* wait.c */
 uint64_t now_ns(void);
 uint64_t deadline_in(uint64_t ns);
+uint32_t my_cpu(void);
 bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline);
 void sleep_begin(void);
 void sleep_end(void);
@@ -400,6 +408,7 @@ int sleep_for(int epfd, struct epoll_event *evs, int max, uint64_t deadline,
 int poll_for(struct pollfd *p, nfds_t n, uint64_t deadline, const sigset_t *mask);
 bool signals_restart(void);
 void kick(struct ctx *c);
+void ops_release(struct ctx *c);
 
 /* sock.c */
 struct vsock *vsock_new(struct ctx *c, uint32_t slot);

@@ -8,6 +8,7 @@
  * said that he sleeps: sleep_begin(), then a last look, then sleep.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -64,12 +65,30 @@ uint64_t deadline_in(uint64_t ns)
 	return ns > FOREVER - 1 - now ? FOREVER : now + ns;
 }
 
+/* As in dmm_arena_hdr: 0 for not known. */
+uint32_t my_cpu(void)
+{
+	return sched_getcpu() + 1;
+}
+
+static bool worker_here(void)
+{
+	uint32_t cpu = my_cpu();
+	unsigned int i, n = load_acquire(&nctx);
+
+	for (i = 0; i < n; i++)
+		if (!ctxs[i]->dead && load_relaxed(&ctxs[i]->arena->stack_cpu) == cpu)
+			return true;
+	return false;
+}
+
 /**
  * spin_until() - look at something until it is so, if experience says that it pays
  * @cond, @arg: what to look at
  * @deadline: when to end at the latest
  *
- * A worker on the same CPU never comes while we spin, and this finds that out.
+ * A worker on the same CPU never comes while we spin: where it says that it is there
+ * nobody spins, and where it does not this finds out.
  */
 bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline)
 {
@@ -77,7 +96,7 @@ bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline)
 	uint64_t end, now;
 	int i;
 
-	if (!max_ns)
+	if (!max_ns || worker_here())
 		return false;
 	if (!me.spun) {
 		me.spun = true;
@@ -110,6 +129,7 @@ bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline)
 void sleep_begin(void)
 {
 	unsigned int i, n = load_acquire(&nctx);
+	uint32_t cpu = my_cpu();
 
 	for (i = 0; i < n; i++) {
 		struct ctx *c = ctxs[i];
@@ -118,10 +138,14 @@ void sleep_begin(void)
 			continue;
 		if (!c->sh->sleepers++)
 			store_relaxed(&c->arena->ev_polling, 0);
+		store_relaxed(&c->arena->client_cpu, cpu);
 		unlock(&c->sh->sleep_lock);
 	}
 	/* before the last look at the rings; pairs with dmm_chan_client_polls() */
 	full_barrier();
+	for (i = 0; i < n; i++)
+		if (!ctxs[i]->dead)
+			ops_release(ctxs[i]);
 }
 
 void sleep_end(void)

@@ -63,6 +63,7 @@ static int channel_create(struct dmm_worker *w, uint32_t nslots,
 	if (ret)
 		goto err_bell;
 	TAILQ_INSERT_TAIL(&w->channels, ch, next);
+	dmm_chan_stack_cpu(ch->chan, w->cpu);
 	stat_add(&w->stats.clients, 1);
 	*chp = ch;
 	return 0;

@@ -167,6 +167,7 @@ struct dmm_worker {
 	uint32_t now_ms;
 	uint32_t polled_ms;
 	uint32_t timeout_ms;	/* of the plug-in's timers */
+	uint32_t cpu;		/* that we run on, plus one */
 	int stop_fd;		/* eventfd: wake up and look at @stop */
 	bool stop;
 	int fatal;		/* negative errno: cannot go on */

@@ -226,10 +226,14 @@ struct dmm_kick {
  * @ev_polling: client: not zero while nobody sleeps there and the event ring will
  *	be looked at before somebody does; the doorbell is then not rung. The
  *	module leaves it zero
+ * @client_cpu: client: where it last went to sleep, a CPU's number plus one; zero: not
+ *	said. A hint, as @stack_cpu: the two of them shall not spin on the same CPU
  * @ev_cons: client: events consumed
  * @op_cons: stack: ops consumed
  * @ev_prod: stack: events produced
- * @sleeping: stack: not zero when it wants the doorbell rung
+ * @sleeping: stack: not zero when it wants the doorbell rung: DMM_SLEEP_*, and a number
+ *	that is another one each time, so that ringing once is enough
+ * @stack_cpu: stack: where it runs, as @client_cpu
  *
  * The geometry is written by the stack side before it attaches; the client
  * copies it once and never looks again.
@@ -250,7 +254,8 @@ struct dmm_arena_hdr {
 	__u32 op_prod;
 	__u32 op_backlog;
 	__u32 ev_polling;
-	__u32 __reserved1[13];
+	__u32 client_cpu;
+	__u32 __reserved1[12];
 	__u32 ev_cons;
 	__u32 __reserved2[15];
 
@@ -260,8 +265,15 @@ struct dmm_arena_hdr {
 	__u32 ev_prod;
 	__u32 __reserved4[15];
 	__u32 sleeping;
-	__u32 __reserved5[15];
+	__u32 stack_cpu;
+	__u32 __reserved5[14];
 };
+
+#define DMM_SLEEP_OPS	0x1	/* ring when there are ops */
+#define DMM_SLEEP_GAVE	0x2	/* when a client on stack_cpu goes to sleep, and for */
+					/* ops that shall not wait until then: the stack left */
+					/* that CPU to it, and looks by itself after 5 ms */
+#define DMM_SLEEP_SEQ	0x4	/* the number's unit */
 
 /**
  * struct dmm_slot - the shared state of one socket

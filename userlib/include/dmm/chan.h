@@ -150,6 +150,9 @@ int dmm_chan_event_put(struct dmm_chan *chan, const struct dmm_event *ev);
 /** dmm_chan_event_flush() - stack: make all added events visible; how many */
 __u32 dmm_chan_event_flush(struct dmm_chan *chan);
 
+/** dmm_chan_event_unread() - stack: are there events that the client has not taken? */
+bool dmm_chan_event_unread(const struct dmm_chan *chan);
+
 /**
  * dmm_chan_client_polls() - stack: will the client see events without a doorbell?
  * @chan: the channel
@@ -159,17 +162,23 @@ __u32 dmm_chan_event_flush(struct dmm_chan *chan);
  */
 bool dmm_chan_client_polls(struct dmm_chan *chan);
 
+/** dmm_chan_stack_cpu() - stack: say where it runs: a CPU's number plus one, 0: not said */
+void dmm_chan_stack_cpu(struct dmm_chan *chan, __u32 cpu);
+
+/** dmm_chan_client_cpu() - stack: where the client says that it slept last, likewise */
+__u32 dmm_chan_client_cpu(const struct dmm_chan *chan);
+
 /**
  * dmm_chan_sleep() - stack: about to sleep, or awake again
  * @chan: the channel
- * @sleeping: which
+ * @how: DMM_SLEEP_*: what to be woken for; 0, awake again
  *
  * Going to sleep, a full barrier follows that pairs with the one in
  * dmm_chan_op_flush().
  *
  * Return: true if ops are waiting, so that the caller must not sleep.
  */
-bool dmm_chan_sleep(struct dmm_chan *chan, bool sleeping);
+bool dmm_chan_sleep(struct dmm_chan *chan, __u32 how);
 
 /** dmm_chan_op_put() - client: add an op, not yet visible; 0, -ENOSPC, -EPROTO */
 int dmm_chan_op_put(struct dmm_chan *chan, const struct dmm_op *op);
@@ -178,7 +187,7 @@ int dmm_chan_op_put(struct dmm_chan *chan, const struct dmm_op *op);
  * dmm_chan_op_flush() - client: make all added ops visible
  * @chan: the channel
  *
- * Return: true if the stack sleeps and its doorbell has to be rung.
+ * Return: true if the stack sleeps and its doorbell has to be rung; once for each sleep.
  */
 bool dmm_chan_op_flush(struct dmm_chan *chan);
 
