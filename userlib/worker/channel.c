@@ -191,32 +191,44 @@ int channel_listen(struct dmm_worker *w, char *err, size_t err_len)
 	const char *path = w->opts->client_socket;
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct stat st;
-	int fd;
+	int fd, ret;
 
 	w->netns = netns_cookie();
 
-	if (strlen(path) >= sizeof(sun.sun_path))
+	if (strlen(path) >= sizeof(sun.sun_path) - 1)	/* room for one more */
 		return fail(err, err_len, -ENAMETOOLONG,
 			    "client socket's path is longer than %zu characters",
-			    sizeof(sun.sun_path) - 1);
-	strcpy(sun.sun_path, path);
+			    sizeof(sun.sun_path) - 2);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail(err, err_len, -errno, "cannot open a socket: %s",
 			    strerror(errno));
 	w->listen_fd = fd;
-	/* a socket that a killed worker left; nothing else is removed */
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode))
-		unlink(path);
+	/* a socket that a killed worker left is replaced; nothing else is */
+	if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
+		return fail(err, err_len, -EADDRINUSE,
+			    "%s: cannot listen for clients there: it is no socket",
+			    path);
+	/*
+	 * Clients whose worker died wait for the path to come: it comes when they can
+	 * connect.
+	 */
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s~", path);
+	if (!lstat(sun.sun_path, &st) && S_ISSOCK(st.st_mode))
+		unlink(sun.sun_path);
 	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)))
 		return fail(err, err_len, -errno,
 			    "%s: cannot listen for clients there: %s", path,
 			    strerror(errno));
-	w->listening = true;
-	if (chmod(path, 0660) || listen(fd, BACKLOG))
-		return fail(err, err_len, -errno,
+	if (chmod(sun.sun_path, 0660) || listen(fd, BACKLOG) ||
+	    rename(sun.sun_path, path)) {
+		ret = -errno;
+		unlink(sun.sun_path);
+		return fail(err, err_len, ret,
 			    "%s: cannot listen for clients: %s", path,
-			    strerror(errno));
+			    strerror(-ret));
+	}
+	w->listening = true;
 	return worker_epoll_add(w->slow_fd, fd, EPOLLIN, WAKE_LISTEN);
 }
 
