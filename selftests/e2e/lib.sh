@@ -133,7 +133,8 @@ world_down()
 	ctl shutdown >/dev/null 2>&1
 	[[ -z ${DMMD-} ]] || kill "$DMMD" 2>/dev/null
 	[[ -z ${PEER_PID-} ]] || kill "$PEER_PID" 2>/dev/null
-	[[ -z ${DMMD-} ]] || pkill -f "dmm-worker.*--dev dmm-a" 2>/dev/null
+	# of this world alone: others may run beside it
+	[[ -z ${DMMD-} ]] || pkill -f "dmm-worker .*--client-socket $RUN/" 2>/dev/null
 	# whatever a test started in the container
 	[[ ! -w $CG/cgroup.kill ]] || echo 1 >"$CG/cgroup.kill"
 	wait 2>/dev/null
