@@ -144,13 +144,18 @@ static void ring_copy(uint8_t *ring, uint32_t size, uint32_t at, struct cursor *
 	}
 }
 
-/* Why nothing can be sent, or 0; under the lock. TCP's order. */
-static int send_error(struct sh_sock *s)
+/*
+ * Why nothing more can be sent, or 0; under the lock. TCP's order. A call that sent
+ * something (@done) tells that; the error is the next one's.
+ */
+static int send_error(struct sh_sock *s, size_t done)
 {
 	uint32_t err = s->err;
 
 	if (!err && !(s->shutdown & SEND_SHUTDOWN) && s->state != TCP_CLOSE)
 		return 0;
+	if (done)
+		return -EPIPE;
 	s->err = 0;
 	return err ? -(int)err : -EPIPE;
 }
@@ -256,7 +261,7 @@ ssize_t sock_send(struct vsock *v, const struct iovec *iov, size_t n, int flags)
 		if (ret)
 			goto out;
 	}
-	ret = send_error(s);
+	ret = send_error(s, done);
 	while (!ret && left) {
 		m = send_piece(v, &cur, left, flags);
 		if (m > 0) {
@@ -271,7 +276,7 @@ ssize_t sock_send(struct vsock *v, const struct iovec *iov, size_t n, int flags)
 			unlock(&s->lock);
 		if (ret)
 			goto out;
-		ret = send_error(s);
+		ret = send_error(s, done);
 	}
 	unlock(&s->lock);
 out:
@@ -559,7 +564,7 @@ ssize_t sock_recv_from_file(struct vsock *v, int in, off_t *off, size_t len)
 		if (ret)
 			goto out;
 	}
-	ret = send_error(s);
+	ret = send_error(s, done);
 	while (!ret && done < len) {
 		n = file_to_ring(v, in, off, len - done);
 		if (n > 0) {
@@ -581,7 +586,7 @@ ssize_t sock_recv_from_file(struct vsock *v, int in, off_t *off, size_t len)
 		}
 		if (ret)
 			goto out;
-		ret = send_error(s);
+		ret = send_error(s, done);
 	}
 	unlock(&s->lock);
 out:
