@@ -183,7 +183,7 @@ void op_settle(struct ctx *c)
 	uint32_t prod = load_relaxed(&c->sh->op_prod);
 	int tries, err = errno;
 
-	for (tries = 0; tries < SETTLE_TRIES; tries++) {
+	for (tries = 0; tries < SETTLE_TRIES && !load_relaxed(&c->sh->dead); tries++) {
 		if ((int32_t)(load_acquire(&c->arena->op_cons) - prod) >= 0)
 			break;
 		nanosleep(&ts, NULL);

@@ -21,6 +21,11 @@ static const char *const reasons[] = {
 	DMM_FALLBACK_REASONS(REASON_WORD)
 };
 
+const char *reason_name(enum dmm_fallback why)
+{
+	return reasons[why];
+}
+
 /* One line for whoever asked for it (DMM_SHIM_LOG). */
 void note(int fd, const char *what, const char *why)
 {

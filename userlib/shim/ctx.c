@@ -25,17 +25,28 @@ static struct lock ctx_lock;
 
 /* ---- the worker's socket ------------------------------------------------------ */
 
+/* Where a stack's worker listens; of stack 0, the directory. */
+int client_path(char *buf, size_t size, uint32_t stack_id)
+{
+	const char *dir = secure_getenv("DMM_RUNTIME_DIR");
+	int n;
+
+	if (!dir || !*dir)
+		dir = RUNTIME_DIR;
+	n = stack_id ? snprintf(buf, size, "%s/client/%u.sock", dir, stack_id) :
+		       snprintf(buf, size, "%s/client", dir);
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
 static int worker_dial(uint32_t stack_id)
 {
 	struct timeval tv = { .tv_sec = HELLO_MS / 1000 };
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	const char *dir = secure_getenv("DMM_RUNTIME_DIR");
-	int fd, n, ret;
+	int fd, ret;
 
-	n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/client/%u.sock",
-		     dir && *dir ? dir : RUNTIME_DIR, stack_id);
-	if (n >= (int)sizeof(sun.sun_path))
-		return -ENAMETOOLONG;
+	ret = client_path(sun.sun_path, sizeof(sun.sun_path), stack_id);
+	if (ret)
+		return ret;
 	fd = real.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
@@ -325,6 +336,7 @@ struct ctx *ctx_adopt(int state_fd, int arena_fd, int sock, int bell, int event_
 	c->ifindex = c->sh->ifindex;
 	c->flags = c->sh->flags;
 	c->netns = c->sh->netns;
+	ctx_look(c);
 	return c;
 }
 
@@ -354,14 +366,18 @@ void ctx_fork(int step)
 		proc_inherit(ctxs[i]);
 }
 
-/* The worker is gone: all of its sockets hear of it when they look. */
+/*
+ * The worker is gone: all of its sockets hear of it when they look. Under whatever
+ * lock, so what needs one is left to the next who waits.
+ */
 void ctx_dead(struct ctx *c)
 {
 	if (c->dead)
 		return;
 	c->dead = true;
 	store_release(&c->sh->dead, 1);
-	ep_all_ready();
+	ep_ctx_dead();
+	relisten_lost();
 	kick(c);
 }
 

@@ -30,6 +30,7 @@ static void fork_prepare(void)
 {
 	if (load_relaxed(&nctx) && !fd_is_strange())
 		guard_fork();
+	relisten_fork(-1);
 	ctx_fork(-1);
 	ep_fork(-1);
 	fd_fork(-1);
@@ -42,6 +43,7 @@ static void fork_parent(void)
 	fd_fork(0);
 	ep_fork(0);
 	ctx_fork(0);
+	relisten_fork(0);
 }
 
 static void fork_child(void)
@@ -51,6 +53,7 @@ static void fork_child(void)
 	fd_fork(1);
 	ep_fork(1);
 	ctx_fork(1);
+	relisten_fork(1);
 }
 
 __attribute__((constructor)) static void shim_init(void)

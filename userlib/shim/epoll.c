@@ -155,6 +155,28 @@ static void collect(struct ctx *c)
 	}
 }
 
+static bool ctx_died;	/* and nobody has told its items */
+
+/* A worker died: under whatever lock. */
+void ep_ctx_dead(void)
+{
+	store_release(&ctx_died, true);
+}
+
+/* All that the dead ones had may have something to tell. */
+static void collect_dead(void)
+{
+	unsigned int k, n = load_acquire(&nctx);
+	struct item *i;
+	uint32_t slot;
+
+	for (k = 0; k < n; k++)
+		for (slot = 0; ctxs[k]->dead && slot < ctxs[k]->geo.nslots; slot++)
+			if (ctxs[k]->by_slot[slot])
+				LIST_FOREACH(i, &ctxs[k]->by_slot[slot]->items, on_sock)
+					ready_put(i);
+}
+
 /* What happened goes to the ready lists. @wait: whoever is at it finishes first. */
 void ep_collect(bool wait)
 {
@@ -162,25 +184,11 @@ void ep_collect(bool wait)
 
 	if (wait ? !lock(&items_lock) : !trylock(&items_lock))
 		return;
+	if (unlikely(load_relaxed(&ctx_died)) &&
+	    __atomic_exchange_n(&ctx_died, false, __ATOMIC_ACQUIRE))
+		collect_dead();
 	for (i = 0; i < n; i++)
 		collect(ctxs[i]);
-	unlock(&items_lock);
-}
-
-/* A worker died. */
-void ep_all_ready(void)
-{
-	unsigned int k, n = load_acquire(&nctx);
-	struct item *i;
-	uint32_t slot;
-
-	if (!lock(&items_lock))
-		return;
-	for (k = 0; k < n; k++)
-		for (slot = 0; ctxs[k]->dead && slot < ctxs[k]->geo.nslots; slot++)
-			if (ctxs[k]->by_slot[slot])
-				LIST_FOREACH(i, &ctxs[k]->by_slot[slot]->items, on_sock)
-					ready_put(i);
 	unlock(&items_lock);
 }
 
@@ -192,6 +200,29 @@ void ep_forget_sock(struct vsock *v)
 	while (!LIST_EMPTY(&v->items))
 		item_free(LIST_FIRST(&v->items));
 	unlock(&items_lock);
+}
+
+/*
+ * @new is what @old was, to all numbers and epolls; NULL: the kernel's alone, which has
+ * it in its own sets already. Return: false, @fd is not @old any more.
+ */
+bool ep_replace(int fd, struct vsock *old, struct vsock *new)
+{
+	struct item *i;
+	bool any;
+
+	if (!lock(&items_lock))
+		return false;
+	any = fd_sock(fd) == old &&
+	      fd_replace(&old->o, new ? &new->o : NULL);
+	while (any && new && (i = LIST_FIRST(&old->items))) {
+		LIST_REMOVE(i, on_sock);
+		LIST_INSERT_HEAD(&new->items, i, on_sock);
+		i->v = new;
+		ready_put(i);
+	}
+	unlock(&items_lock);
+	return any;
 }
 
 /* No number means the epoll any more. */
@@ -266,6 +297,8 @@ static void item_insert(struct item *i)
 	LIST_INSERT_HEAD(&i->ep->all, i, on_ep);
 	if (i->nested)
 		i->ep->nnested++;
+	else if (unlikely(relisten_wanted(i->v)))
+		relisten_lost();
 	ready_put(i);
 }
 
@@ -286,6 +319,8 @@ static int ctl_add(struct ep *ep, int epfd, int fd, struct vsock *v, struct ep *
 		free(i);
 		return -EDEADLK;
 	}
+	if (v)
+		i->v = v = fd_sock(fd) ?: v;	/* ep_replace() */
 	if (item_find(ep, v, nested, fd))
 		ret = -EEXIST;
 	else if (i->kernel && real.epoll_ctl(epfd, EPOLL_CTL_ADD, fd, ev))
@@ -306,6 +341,8 @@ static int ctl_other(struct ep *ep, int epfd, int op, int fd, struct vsock *v,
 
 	if (!lock(&items_lock))
 		return -EDEADLK;
+	if (v)
+		v = fd_sock(fd) ?: v;	/* ep_replace() */
 	i = item_find(ep, v, nested, fd);
 	if (!i)
 		ret = -ENOENT;
@@ -633,10 +670,13 @@ static int gather(struct ep *ep, int epfd, struct epoll_event *evs, int max, boo
 static int ep_wait(struct ep *ep, int epfd, struct epoll_event *evs, int max,
 		   uint64_t deadline, const sigset_t *mask)
 {
+	unsigned int asleep;
 	bool woken;
 	int n, ret;
 
 	for (;;) {
+		if (unlikely(load_relaxed(&relisten_due)))
+			relisten_all();
 		/* the kernel is asked only where our half is empty, or now and then */
 		events_take_all(false);
 		ep_collect(false);
@@ -654,11 +694,11 @@ static int ep_wait(struct ep *ep, int epfd, struct epoll_event *evs, int max,
 			continue;
 		__atomic_add_fetch(&ep->nsleep, 1, __ATOMIC_RELAXED);
 		ret = watch(epfd, &ep->watched);
-		sleep_begin();
+		asleep = sleep_begin();
 		n = ret ?: gather(ep, epfd, evs, max, true);
 		if (!n)
 			ret = sleep_for(epfd, evs, max, deadline, mask);
-		sleep_end();
+		sleep_end(asleep);
 		__atomic_sub_fetch(&ep->nsleep, 1, __ATOMIC_RELAXED);
 		if (n)
 			return n;

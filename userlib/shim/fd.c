@@ -101,6 +101,30 @@ static bool fd_remove(int fd, struct obj **o)
 	return last;
 }
 
+/*
+ * All numbers that mean @old mean @new from now on, or nothing of ours (NULL). Return:
+ * whether there were any; then nobody holds @old by a number any more.
+ */
+bool fd_replace(struct obj *old, struct obj *new)
+{
+	uint32_t n = 0;
+	int fd;
+
+	if (!lock(&fd_lock))
+		return false;
+	for (fd = 0; fd < fd_top; fd++) {
+		if (fd_tab[fd] != old)
+			continue;
+		store_release(&fd_tab[fd], new);
+		n++;
+	}
+	old->nfds = 0;
+	if (new)
+		new->nfds += n;
+	unlock(&fd_lock);
+	return n;
+}
+
 /* @to is a duplicate of @from, as the kernel sees it; @to was taken before. */
 void fd_dupped(int from, int to)
 {

@@ -103,7 +103,15 @@ static uint32_t backlog_of(int backlog)
 	return (unsigned int)backlog > (unsigned int)most ? most : backlog;
 }
 
-static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
+/**
+ * listen_prepare() - a stack's half of a listener, of which the stack does not know yet
+ * @fd: the kernel's half, bound
+ * @c: the stack's context
+ * @backlog: as listen() has it from now on
+ * @vp: set to the half, for listen_go(), or sock_let_go()
+ */
+enum dmm_fallback listen_prepare(int fd, struct ctx *c, uint32_t backlog,
+				 struct vsock **vp)
 {
 	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
@@ -120,7 +128,7 @@ static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
 	sock_slot_open(c, slot);
 	s->state = TCP_LISTEN;
 	s->flags = SF_LISTEN;
-	s->backlog = backlog_of(backlog);
+	s->backlog = backlog;
 	if (!listen_addr(fd, s)) {
 		slot_free(c, slot);
 		return DMM_FALLBACK_ROUTE;
@@ -133,12 +141,36 @@ static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
 		slot_free(c, slot);
 		return DMM_FALLBACK_NO_MEMORY;
 	}
-	listen_op(fd, c, s);
-	op_settle(c);
+	*vp = v;
+	return DMM_FALLBACK_NONE;
+}
+
+/* The stack serves it from now on. */
+void listen_go(int fd, struct vsock *v)
+{
+	listen_op(fd, v->ctx, v->s);
+	op_settle(v->ctx);
+}
+
+static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
+{
+	enum dmm_fallback why;
+	struct vsock *v;
+
+	why = listen_prepare(fd, c, backlog_of(backlog), &v);
+	if (why)
+		return why;
+	listen_go(fd, v);
 	if (fd_flags[fd] & (FD_EPOLLED | FD_DUPPED))
 		ep_migrate(fd, v, true);
 	fd_install(fd, &v->o);
 	return DMM_FALLBACK_NONE;
+}
+
+/* The kernel's alone, though a rule gave it to a stack. */
+void listen_fell_back(int fd, enum dmm_fallback why)
+{
+	note(fd, "listens natively", reason_name(why));
 }
 
 /* After the kernel's listen() of a socket: the stack's, too? */
@@ -154,8 +186,10 @@ void sock_listen(int fd, int backlog)
 	if (v && load_relaxed(&v->s->flags) & SF_LISTEN &&
 	    load_relaxed(&v->s->state) == TCP_LISTEN) {
 		v->s->backlog = backlog_of(backlog);
-		listen_op(fd, v->ctx, v->s);
-		op_settle(v->ctx);
+		if (load_relaxed(&v->ctx->sh->dead))
+			relisten_one(fd, v);
+		else
+			listen_go(fd, v);
 		errno = err;
 		return;
 	}
@@ -167,7 +201,10 @@ void sock_listen(int fd, int backlog)
 		c = fd_flags[fd] & FD_NATIVE ? NULL : ctx_get(stack, &ret);
 		if (c)
 			why = listen_start(fd, c, backlog);
-		note(fd, why ? "listens natively" : "listens with the stack", NULL);
+		if (why)
+			listen_fell_back(fd, why);
+		else
+			note(fd, "listens with the stack", NULL);
 	}
 	errno = err;
 }
@@ -296,6 +333,26 @@ void listen_drain(struct ctx *c, struct sh_sock *l)
 		sock_forget(c, slot, true);
 }
 
+/*
+ * What accept() of @fd, a listener that was @v, has to look at by now; the caller is a
+ * user of @v, and of what this gives instead. NULL: the kernel's listener, if any.
+ */
+static struct vsock *listener_now(int fd, struct vsock *v)
+{
+	struct vsock *now;
+
+	relisten_one(fd, v);
+	now = fd_sock(fd);
+	if (now == v)
+		return v;
+	sock_unuser(v);
+	if (now && !(load_relaxed(&now->s->flags) & SF_LISTEN))
+		now = NULL;
+	if (now)
+		sock_user(now);
+	return now;
+}
+
 /* ---- accept() -------------------------------------------------------------------------- */
 
 /* A descriptor for a child: a socket of the kernel's, as the program could have made it. */
@@ -362,18 +419,25 @@ static bool readable_now(int fd)
 int sock_accept(int fd, struct vsock *v, void *addr, socklen_t *len, int flags)
 {
 	static __thread uint32_t turn __attribute__((tls_model("initial-exec")));
-	struct sh_sock *s = v->s;
 	uint64_t deadline = 0;
 	int ret = -EAGAIN, got;
 
 	if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK))
 		return -EINVAL;
-	if (!(load_relaxed(&s->flags) & SF_NONBLOCK))
-		deadline = s->rcvtimeo ? deadline_in(s->rcvtimeo) : FOREVER;
+	if (!(load_relaxed(&v->s->flags) & SF_NONBLOCK))
+		deadline = v->s->rcvtimeo ? deadline_in(v->s->rcvtimeo) : FOREVER;
 	sock_user(v);
 	for (;;) {
+		if (unlikely(load_relaxed(&v->ctx->sh->dead)))
+			v = listener_now(fd, v);
+		if (unlikely(!v)) {
+			ret = real.accept4(fd, addr, len, flags);
+			if ((unsigned int)ret < FD_MAX)
+				fd_flags[ret] = 0;
+			return ret < 0 ? -errno : ret;
+		}
 		events_take(v->ctx, false);
-		if (s->state != TCP_LISTEN) {
+		if (load_relaxed(&v->s->state) != TCP_LISTEN) {
 			ret = -EINVAL;
 			break;
 		}

@@ -86,13 +86,31 @@ static bool any_waiting(void *arg)
 	return false;
 }
 
+/* A listener, or an epoll that may have one: is its stack there again? */
+static void relisten_polled(const struct set *set)
+{
+	struct obj *o;
+	nfds_t i;
+
+	for (i = 0; i < set->n; i++) {
+		o = fd_obj(set->p[i].fd);
+		if (o && o->kind == OBJ_SOCK)
+			relisten_one(set->p[i].fd, (struct vsock *)o);
+		else if (o)
+			relisten_all();
+	}
+}
+
 static int set_poll(struct set *set, uint64_t deadline, const sigset_t *mask)
 {
 	struct timespec zero = { 0 };
+	unsigned int asleep;
 	int ep, ret;
 
 	prepare(set);
 	for (;;) {
+		if (unlikely(load_relaxed(&relisten_due)))
+			relisten_polled(set);
 		events_take_all(false);
 		ret = look(set, false);
 		if ((ret || !deadline) && set->nkernel) {
@@ -106,13 +124,13 @@ static int set_poll(struct set *set, uint64_t deadline, const sigset_t *mask)
 		ep = thread_epoll();
 		if (ep < 0)
 			return ep;
-		sleep_begin();
+		asleep = sleep_begin();
 		events_take_all(true);
 		ret = look(set, true);
 		if (!ret) {
 			set->k[set->n] = (struct pollfd) { .fd = ep, .events = POLLIN };
 			ret = poll_for(set->k, set->n + 1, deadline, mask);
-			sleep_end();
+			sleep_end(asleep);
 			if (ret <= 0) {
 				events_take_all(false);
 				return ret < 0 ? ret : look(set, false);
@@ -125,7 +143,7 @@ static int set_poll(struct set *set, uint64_t deadline, const sigset_t *mask)
 			if (ret)
 				return ret;
 		} else {
-			sleep_end();
+			sleep_end(asleep);
 		}
 	}
 }

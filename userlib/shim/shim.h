@@ -15,6 +15,7 @@
  *
  * Locks, outermost first:
  *
+ *	relisten_lock		listeners whose worker is back; private
  *	ctx_lock		making contexts; private
  *	sh_hdr.ev_lock		reading the event ring
  *	items_lock		who waits for what, by epoll; private
@@ -22,7 +23,8 @@
  *	  sh_sock.lock		a socket; a listener before its child
  *	   sh_hdr.alloc_lock	free slots
  *	   sh_hdr.op_lock	writing the op ring
- *	fd_lock			fd_tab; private, never together with the others but ctx_lock
+ *	fd_lock			fd_tab; private, together with the first two and
+ *				items_lock alone
  *
  * Functions return a negative errno; only ENTRY()s set errno.
  */
@@ -220,6 +222,8 @@ struct sh_hdr {
  *	@hasty: sleeps until that is tried again. Hints: threads may mix them up
  * @proc: our index in sh_hdr.procs, or PROCS: none was left
  * @by_slot: this process' half of each socket
+ * @retry_at, @retry_ns: when dead, its successor is not looked for before, and how long
+ *	that is put off
  */
 struct ctx {
 	struct dmm_arena_hdr geo;
@@ -244,6 +248,7 @@ struct ctx {
 	uint64_t last_ns;
 	int sock, bell, event_fd, arena_fd, state_fd;
 	bool dead;
+	uint64_t retry_at, retry_ns;
 };
 
 enum obj_kind { OBJ_SOCK = 1, OBJ_EPOLL };
@@ -346,6 +351,7 @@ static inline struct vsock *fd_stream(int fd)
 
 /* fd.c */
 void fd_install(int fd, struct obj *o);
+bool fd_replace(struct obj *old, struct obj *new);
 int fd_hide(int fd);
 void fd_unhide(int fd);
 void fd_dupped(int from, int to);
@@ -367,6 +373,7 @@ static inline int kernel_fd(const struct vsock *v, int fd)
 extern struct ctx *ctxs[CTX_MAX];
 extern unsigned int nctx;
 struct ctx *ctx_get(uint32_t stack_id, int *err);
+int client_path(char *buf, size_t size, uint32_t stack_id);
 struct ctx *ctx_adopt(int state_fd, int arena_fd, int sock, int bell, int event_fd);
 void ctx_fork(int step);
 void ctx_dead(struct ctx *c);
@@ -396,8 +403,8 @@ uint64_t now_ns(void);
 uint64_t deadline_in(uint64_t ns);
 uint32_t my_cpu(void);
 bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline);
-void sleep_begin(void);
-void sleep_end(void);
+unsigned int sleep_begin(void);
+void sleep_end(unsigned int n);
 int watch(int epfd, unsigned int *watched);
 void unwatch(int epfd, unsigned int *watched);
 bool watch_event(const struct epoll_event *ev);
@@ -432,6 +439,7 @@ int sock_connect(int fd, const void *addr, socklen_t len);
 int sock_reconnect(int fd, struct vsock *v, const void *addr, socklen_t len);
 void addr_out(const struct sh_sock *s, bool remote, void *addr, socklen_t *len);
 void note(int fd, const char *what, const char *why);
+const char *reason_name(enum dmm_fallback why);
 extern bool shim_log;
 extern int shim_spin_us;
 extern bool shim_off;
@@ -450,6 +458,10 @@ uint32_t sock_tx_limit(const struct vsock *v);
 int sock_bind_mark(int fd, const void *addr, socklen_t len);
 void sock_listen(int fd, int backlog);
 int listen_op(int fd, struct ctx *c, struct sh_sock *s);
+enum dmm_fallback listen_prepare(int fd, struct ctx *c, uint32_t backlog,
+				 struct vsock **vp);
+void listen_go(int fd, struct vsock *v);
+void listen_fell_back(int fd, enum dmm_fallback why);
 bool listen_incoming(struct ctx *c, uint32_t slot, const struct dmm_event *ev);
 int sock_accept(int fd, struct vsock *v, void *addr, socklen_t *len, int flags);
 void listen_drain(struct ctx *c, struct sh_sock *s);
@@ -471,8 +483,19 @@ void ep_migrate(int fd, struct vsock *v, bool keep);
 bool ep_pollable(struct ep *ep);
 bool ep_native_ready(struct ep *ep, int epfd);
 void ep_fork(int step);
-void ep_all_ready(void);
+void ep_ctx_dead(void);
+bool ep_replace(int fd, struct vsock *old, struct vsock *new);
 void ep_restore(int fd, struct vsock *v);
+
+/* relisten.c */
+extern bool relisten_due;
+void relisten_one(int fd, struct vsock *v);
+void relisten_all(void);
+bool relisten_wanted(const struct vsock *v);
+void relisten_lost(void);
+int relisten_fd(void);
+void relisten_woken(void);
+void relisten_fork(int step);
 
 /* guard.c */
 void guard_all(void);

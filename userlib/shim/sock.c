@@ -134,13 +134,14 @@ static void linger(struct vsock *v)
 	uint64_t deadline = deadline_in(v->s->linger_s * NSEC);
 	struct epoll_event evs[8];
 	int ep = thread_epoll(), i, n;
+	unsigned int asleep;
 	uint32_t state;
 
 	while (ep >= 0) {
-		sleep_begin();
+		asleep = sleep_begin();
 		events_take_all(true);
 		if (!lock(&v->s->lock)) {
-			sleep_end();
+			sleep_end(asleep);
 			return;
 		}
 		sock_apply(v->ctx, v->s);
@@ -152,7 +153,7 @@ static void linger(struct vsock *v)
 			for (i = 0; i < n; i++)
 				watch_event(&evs[i]);
 		}
-		sleep_end();
+		sleep_end(asleep);
 		if (n <= 0)
 			return;
 	}
@@ -461,6 +462,7 @@ int sock_wait(struct vsock *v, uint32_t want, uint64_t deadline, int fd)
 	struct look l = { .v = v, .want = want | EPOLLERR | EPOLLHUP };
 	struct epoll_event evs[8];
 	struct pollfd p[2];
+	unsigned int asleep;
 	int ep, i, n;
 
 	if (fd < 0 && spin_until(look, &l, deadline)) {
@@ -470,10 +472,10 @@ int sock_wait(struct vsock *v, uint32_t want, uint64_t deadline, int fd)
 	ep = thread_epoll();
 	if (ep < 0)
 		return ep;
-	sleep_begin();
+	asleep = sleep_begin();
 	events_take_all(true);
 	if (sock_mask(v, true) & l.want) {
-		sleep_end();
+		sleep_end(asleep);
 		return 0;
 	}
 	if (fd < 0) {
@@ -487,7 +489,7 @@ int sock_wait(struct vsock *v, uint32_t want, uint64_t deadline, int fd)
 		if (n > 0 && p[1].revents)
 			thread_epoll_read();
 	}
-	sleep_end();
+	sleep_end(asleep);
 	if (!n)
 		return -ETIMEDOUT;
 	events_take(v->ctx, false);

@@ -40,7 +40,8 @@ static pthread_key_t thread_key;
 static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
 
 /* What an epoll says of a context: an address of ours is nobody else's datum. */
-static char marks[2 * CTX_MAX];
+static char marks[2 * CTX_MAX + 1];
+#define RELISTEN_MARK	(&marks[2 * CTX_MAX])
 
 int shim_spin_us = 20;
 
@@ -125,8 +126,11 @@ bool spin_until(bool (*cond)(void *arg), void *arg, uint64_t deadline)
 	return false;
 }
 
-/* This thread may sleep from now on: the worker is to ring. */
-void sleep_begin(void)
+/*
+ * This thread may sleep from now on: the workers are to ring. Return: for sleep_end(),
+ * which leaves alone what another thread began to use meanwhile.
+ */
+unsigned int sleep_begin(void)
 {
 	unsigned int i, n = load_acquire(&nctx);
 	uint32_t cpu = my_cpu();
@@ -146,11 +150,12 @@ void sleep_begin(void)
 	for (i = 0; i < n; i++)
 		if (!ctxs[i]->dead)
 			ops_release(ctxs[i]);
+	return n;
 }
 
-void sleep_end(void)
+void sleep_end(unsigned int n)
 {
-	unsigned int i, n = load_acquire(&nctx);
+	unsigned int i;
 
 	for (i = 0; i < n; i++) {
 		struct ctx *c = ctxs[i];
@@ -178,8 +183,10 @@ static int watch_one(int epfd, int fd, uint32_t events, void *mark)
 int watch(int epfd, unsigned int *watched)
 {
 	unsigned int n = load_acquire(&nctx);
-	int err = errno, ret = 0;
+	int err = errno, ret = 0, fd = relisten_fd();
 
+	if (unlikely(fd >= 0))	/* what fails there is another occasion's */
+		watch_one(epfd, fd, EPOLLIN, RELISTEN_MARK);
 	for (; *watched < n && !ret; ++*watched) {
 		struct ctx *c = ctxs[*watched];
 
@@ -198,8 +205,10 @@ int watch(int epfd, unsigned int *watched)
 void unwatch(int epfd, unsigned int *watched)
 {
 	struct epoll_event ev;
-	int err = errno;
+	int err = errno, fd = relisten_fd();
 
+	if (unlikely(fd >= 0))
+		real.epoll_ctl(epfd, EPOLL_CTL_DEL, fd, &ev);
 	while (*watched) {
 		struct ctx *c = ctxs[--*watched];
 
@@ -216,7 +225,9 @@ bool watch_event(const struct epoll_event *ev)
 
 	if (mark < marks || mark >= marks + sizeof(marks))
 		return false;
-	if ((mark - marks) & 1)
+	if (mark == RELISTEN_MARK)
+		relisten_woken();
+	else if ((mark - marks) & 1)
 		ctx_look(ctxs[(mark - marks) / 2]);
 	return true;
 }
