@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One socket in several hands: fork, dup, exec, SCM_RIGHTS, threads. */
 #include <sched.h>
+#include <spawn.h>
 #include <sys/prctl.h>
 
 #include "kselftest_harness.h"
@@ -235,6 +236,95 @@ RIG_TEST(process, close_on_exec)
 	EXPECT_TRUE(fin_seen(r->far, 5000));
 	kill(pid, SIGKILL);
 	child_status(pid);
+}
+
+/* A shell that answers what it reads from @in on @out. */
+static char *const *answering_shell(int in, int out)
+{
+	static char cmd[64];
+	static char *argv[] = { "sh", "-c", cmd, NULL };
+
+	snprintf(cmd, sizeof(cmd), "read x <&%d; echo got $x >&%d", in, out);
+	return argv;
+}
+
+/* It answered, has ended, and both ends are as before. */
+static bool shell_answered(struct rig *r, pid_t pid)
+{
+	char buf[8];
+
+	return write_all(r->far, "hi\n", 3) == 3 && read_all(r->far, buf, 7) == 7 &&
+	       !memcmp(buf, "got hi\n", 7) && !child_status(pid) &&
+	       !fin_seen(r->far, QUIET) && send(r->fd, "x", 1, 0) == 1 &&
+	       read_all(r->far, buf, 1) == 1;
+}
+
+RIG_TEST(process, spawn)
+{
+	struct rig *r = &self->r;
+	pid_t pid;
+
+	CONNECT(r);
+	fcntl(r->fd, F_SETFD, 0);
+	ASSERT_EQ(0, posix_spawn(&pid, "/bin/sh", NULL, NULL,
+				 answering_shell(r->fd, r->fd), environ));
+	EXPECT_TRUE(shell_answered(r, pid));
+}
+
+/* Close-on-exec, but for what stands for it in the child. */
+RIG_TEST(process, spawn_as_stdio)
+{
+	struct rig *r = &self->r;
+	posix_spawn_file_actions_t acts;
+	pid_t pid;
+
+	CONNECT(r);
+	posix_spawn_file_actions_init(&acts);
+	posix_spawn_file_actions_adddup2(&acts, r->fd, 0);
+	posix_spawn_file_actions_adddup2(&acts, r->fd, 1);
+	ASSERT_EQ(0, posix_spawnp(&pid, "sh", &acts, NULL, answering_shell(0, 1),
+				  environ));
+	posix_spawn_file_actions_destroy(&acts);
+	EXPECT_TRUE(shell_answered(r, pid));
+}
+
+RIG_TEST(process, spawn_without_it)
+{
+	static char *const argv[] = { "sleep", "10", NULL };
+	struct rig *r = &self->r;
+	posix_spawn_file_actions_t acts;
+	pid_t pid, other;
+
+	CONNECT(r);
+	posix_spawn_file_actions_init(&acts);
+	posix_spawn_file_actions_addclose(&acts, 0);
+	ASSERT_EQ(0, posix_spawnp(&pid, "sleep", NULL, NULL, argv, environ));
+	ASSERT_EQ(0, posix_spawnp(&other, "sleep", &acts, NULL, argv, environ));
+	posix_spawn_file_actions_destroy(&acts);
+	close(r->fd);
+	r->fd = -1;
+	EXPECT_TRUE(fin_seen(r->far, 5000));
+	kill(pid, SIGKILL);
+	kill(other, SIGKILL);
+	child_status(pid);
+	child_status(other);
+}
+
+RIG_TEST(process, vfork_and_exec)
+{
+	struct rig *r = &self->r;
+	char *const *argv;
+	pid_t pid;
+
+	CONNECT(r);
+	fcntl(r->fd, F_SETFD, 0);
+	argv = answering_shell(r->fd, r->fd);
+	pid = vfork();
+	if (!pid) {
+		execv("/bin/sh", argv);
+		_exit(1);
+	}
+	EXPECT_TRUE(shell_answered(r, pid));
 }
 
 static int send_fd(int to, int fd)

@@ -610,11 +610,11 @@ ENTRY(int, ioctl, (int fd, unsigned long cmd, unsigned long arg))
 
 /* ---- exec ------------------------------------------------------------------------------- */
 
-#define WITH_HANDOVER(call, env, spawn) ({				\
+#define WITH_HANDOVER(call, env, spawn, dups) ({			\
 	struct handover __h;						\
 	int __ret;							\
 									\
-	if (handover_begin(&__h, env, spawn)) {			\
+	if (handover_begin(&__h, env, spawn, dups)) {			\
 		char *const *with = __h.envp;				\
 		__ret = call;						\
 		handover_end(&__h);					\
@@ -627,27 +627,27 @@ ENTRY(int, ioctl, (int fd, unsigned long cmd, unsigned long arg))
 
 ENTRY(int, execve, (const char *path, char *const *argv, char *const *envp))
 {
-	return WITH_HANDOVER(real.execve(path, argv, with), envp, false);
+	return WITH_HANDOVER(real.execve(path, argv, with), envp, false, false);
 }
 
 ENTRY(int, execv, (const char *path, char *const *argv))
 {
-	return WITH_HANDOVER(real.execve(path, argv, with), environ, false);
+	return WITH_HANDOVER(real.execve(path, argv, with), environ, false, false);
 }
 
 ENTRY(int, execvpe, (const char *file, char *const *argv, char *const *envp))
 {
-	return WITH_HANDOVER(real.execvpe(file, argv, with), envp, false);
+	return WITH_HANDOVER(real.execvpe(file, argv, with), envp, false, false);
 }
 
 ENTRY(int, execvp, (const char *file, char *const *argv))
 {
-	return WITH_HANDOVER(real.execvpe(file, argv, with), environ, false);
+	return WITH_HANDOVER(real.execvpe(file, argv, with), environ, false, false);
 }
 
 ENTRY(int, fexecve, (int fd, char *const *argv, char *const *envp))
 {
-	return WITH_HANDOVER(real.fexecve(fd, argv, with), envp, false);
+	return WITH_HANDOVER(real.fexecve(fd, argv, with), envp, false, false);
 }
 
 /* The words of execl() and its kin, which end in NULL; @argv has room for them. */
@@ -722,7 +722,7 @@ ENTRY(int, posix_spawn, (pid_t *pid, const char *path,
 			 char *const *envp))
 {
 	return WITH_HANDOVER(real.posix_spawn(pid, path, acts, attr, argv, with), envp,
-			     true);
+			     true, acts);
 }
 
 ENTRY(int, posix_spawnp, (pid_t *pid, const char *file,
@@ -731,5 +731,5 @@ ENTRY(int, posix_spawnp, (pid_t *pid, const char *file,
 			  char *const *envp))
 {
 	return WITH_HANDOVER(real.posix_spawnp(pid, file, acts, attr, argv, with), envp,
-			     true);
+			     true, acts);
 }

@@ -70,7 +70,7 @@ static bool inherits_one(int fd, struct vsock *v, void *arg)
 {
 	bool *any = arg;
 
-	*any = !(real.fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
+	*any = *any || !(real.fcntl(fd, F_GETFD, 0) & FD_CLOEXEC);
 	return !*any;
 }
 
@@ -131,12 +131,13 @@ static char **environment(char *const *envp, int fd)
  * @h: for handover_end(), should the caller still be there
  * @envp: the environment given
  * @spawn: the new program is another process
+ * @dups: it may get a duplicate of what is close-on-exec
  *
  * Return: whether anything is handed over; then @h->envp is the environment to give.
  */
-bool handover_begin(struct handover *h, char *const *envp, bool spawn)
+bool handover_begin(struct handover *h, char *const *envp, bool spawn, bool dups)
 {
-	bool any = spawn;
+	bool any = dups;
 	int err = errno, fd;
 
 	h->envp = NULL;

@@ -510,7 +510,7 @@ struct handover {
 	char **envp;
 	int fd;
 };
-bool handover_begin(struct handover *h, char *const *envp, bool spawn);
+bool handover_begin(struct handover *h, char *const *envp, bool spawn, bool dups);
 void handover_end(struct handover *h);
 void handover_take(void);
 #define HANDOVER_ENV	"DMM_SHIM_EXEC"
