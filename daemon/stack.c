@@ -330,7 +330,8 @@ void dmm_stack_start(struct dmm_stack *s)
 {
 	struct dmm_daemon *d = s->d;
 	char id[16], netns[PATH_MAX], clients[PATH_MAX];
-	const char *argv[20] = {
+	/* the longest has 20, and NULL ends it */
+	const char *argv[24] = {
 		d->worker, "--name", s->name, "--id", id, "--type", s->type,
 		"--dev", s->dev, "--plugin-dir", d->libdir, "--bpf-dir", d->bpf_dir,
 		"--client-socket", clients,
