@@ -118,7 +118,8 @@ static int dial(struct run *run, enum service service, int flags)
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		die("socket: %s", strerror(errno));
-	setsockopt(fd, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (service == SERVE_ECHO)
+		setsockopt(fd, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &stuck, sizeof(stuck));
 	if (run->l->source.ss_family)
 		source_bind(run, fd);

@@ -174,7 +174,8 @@ static void child_attach(const struct dmm_event *ev)
 	op_put(&op);
 	options.slot = slot;
 	options.gen = op.gen;
-	op_put(&options);
+	if (socks[slot].service == SERVE_ECHO)
+		op_put(&options);
 	serve(slot);
 }
 

@@ -25,6 +25,7 @@ struct end {
 
 static char *data;		/* what is read is not looked at */
 static unsigned int data_len;
+static unsigned int write_len;	/* what the source gives to one call */
 
 static int listener_open(const struct load *l, enum service service)
 {
@@ -47,12 +48,13 @@ static int listener_open(const struct load *l, enum service service)
 	return fd;
 }
 
-static int child_accept(int listener, int flags)
+/* An answer leaves at once; small writes of a stream may be joined. */
+static int child_accept(const struct end *listener, int flags)
 {
 	int fd, one = 1;
 
-	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | flags);
-	if (fd >= 0)
+	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | flags);
+	if (fd >= 0 && listener->service == SERVE_ECHO)
 		setsockopt(fd, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
 	return fd;
 }
@@ -80,7 +82,7 @@ static bool serve(int fd, enum service service)
 	ssize_t n;
 
 	if (service == SERVE_SOURCE)
-		n = send(fd, data, data_len, MSG_NOSIGNAL);
+		n = send(fd, data, write_len, MSG_NOSIGNAL);
 	else
 		n = recv(fd, data, data_len, 0);
 	if (n < 0)
@@ -109,7 +111,7 @@ static void *listener_thread(void *arg)
 	pthread_t thread;
 
 	for (;;) {
-		int fd = child_accept(listener->fd, 0);
+		int fd = child_accept(listener, 0);
 
 		if (fd < 0)
 			continue;
@@ -154,7 +156,7 @@ static void accept_all(int epoll_fd, const struct end *listener)
 	struct end *end;
 	int fd;
 
-	while ((fd = child_accept(listener->fd, SOCK_NONBLOCK)) >= 0) {
+	while ((fd = child_accept(listener, SOCK_NONBLOCK)) >= 0) {
 		end = malloc(sizeof(*end));
 		if (!end)
 			die("no memory");
@@ -195,7 +197,8 @@ void server_run(const struct load *l)
 	struct end listeners[SERVICES];
 	int i;
 
-	data_len = l->size < ECHO_BUF ? ECHO_BUF : l->size;
+	write_len = l->size;
+	data_len = write_len < ECHO_BUF ? ECHO_BUF : write_len;
 	data = calloc(1, data_len);
 	if (!data)
 		die("no memory");
