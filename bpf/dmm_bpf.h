@@ -109,6 +109,8 @@ struct dmm_ruleset {
  * @rejected:	of those with a reason, those that got an errno (fallback reject)
  * @fallback:	indexed by enum dmm_fallback; [0] counts calls that the module
  *		refused with an errno, which no program of ours should ever see
+ *
+ * What the shim gives back with a reason is no longer counted as adopted.
  */
 struct dmm_rule_stats {
 	__u64 hits;
@@ -122,11 +124,20 @@ struct dmm_rule_stats {
  * A socket that the shim has marked (DMM_SO_SHIM).
  * @shim:	it is the shim's to serve
  * @stack:	the last verdict at bind() or connect(), 0 for the kernel
+ * @rule:	the rule of that verdict, when it is a stack
+ * @flags:	DMM_MARK_F_* bits
+ * @why:	DMM_SO_FALLBACK: the reason that the next verdict counts, or 0
  */
 struct dmm_sock_mark {
 	__u32 shim;
 	__u32 stack;
+	__u32 rule;
+	__u32 flags;
+	__u32 why;
 };
+
+#define DMM_MARK_F_REJECT	(1U << 0)	/* @rule has DMM_RULE_F_REJECT */
+#define DMM_MARK_F_ADOPTED	(1U << 1)	/* counted for @rule as the shim's */
 
 /*
  * A flow of the stack, as its own side sees it, all in network order; IPv4 in

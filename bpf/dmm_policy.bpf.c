@@ -195,10 +195,9 @@ static __always_inline void count(__u64 *counter)
 }
 
 /* @reason keeps the socket from its stack: 1 lets the kernel have it, 0 refuses. */
-static __always_inline int fall_back(const struct dmm_rule *rule,
-				     struct dmm_rule_stats *stats, int reason)
+static __always_inline int fall_back(bool reject, struct dmm_rule_stats *stats,
+				     int reason)
 {
-	bool reject = rule->flags & DMM_RULE_F_REJECT;
 	__u32 slot = reason;	/* an errno becomes a large number */
 
 	if (slot >= DMM_FALLBACK_SLOTS)
@@ -263,9 +262,12 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 
 	if (mark && mark->shim) {
 		mark->stack = stack;
+		mark->rule = id;
+		mark->flags = s.rule->flags & DMM_RULE_F_REJECT ? DMM_MARK_F_REJECT : 0;
 		if (stats) {
 			count(&stats->adopted);
 			count(&stats->shim);
+			mark->flags |= DMM_MARK_F_ADOPTED;
 		}
 		if (dir != DMM_DIR_CONNECT)
 			return 1;
@@ -280,9 +282,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 				     (s.rule->flags & DMM_RULE_F_REJECT ?
 				      DMM_ASSIGN_F_STRICT : 0));
 	else
-		ret = DMM_FALLBACK_NO_CLIENT;
+		ret = mark && mark->why ? mark->why : DMM_FALLBACK_NO_CLIENT;
 	if (ret)
-		return fall_back(s.rule, stats, ret);
+		return fall_back(s.rule->flags & DMM_RULE_F_REJECT, stats, ret);
 	if (stats)
 		count(&stats->adopted);
 	return 1;
@@ -340,28 +342,87 @@ static __always_inline int refuse(int err)
 	return 0;
 }
 
+/* The shim gives a socket back that was counted as adopted. Its rule's counters. */
+static __always_inline struct dmm_rule_stats *give_back(struct dmm_sock_mark *mark)
+{
+	struct dmm_rule_stats *stats;
+	__u32 id = mark->rule;
+
+	stats = bpf_map_lookup_elem(&rule_stats, &id);
+	if (stats && mark->flags & DMM_MARK_F_ADOPTED) {
+		__sync_fetch_and_add(&stats->adopted, -1);
+		__sync_fetch_and_add(&stats->shim, -1);
+	}
+	mark->flags &= ~DMM_MARK_F_ADOPTED;
+	return stats;
+}
+
+/* DMM_SO_SHIM: 0 or -errno. */
+static __always_inline int set_shim(struct bpf_sock *sk, __u32 val)
+{
+	struct dmm_sock_mark *mark;
+
+	if (val > 2)
+		return -EINVAL;
+	mark = bpf_sk_storage_get(&socks, sk, NULL,
+				  val ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!mark)
+		return val ? -ENOMEM : 0;
+	mark->shim = val;
+	mark->stack = DMM_STACK_KERNEL;
+	mark->why = 0;
+	return 0;
+}
+
+static __always_inline int set_fallback(struct bpf_sock *sk, __u32 why)
+{
+	struct dmm_sock_mark *mark;
+
+	mark = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return -ENOMEM;
+	if (mark->stack)
+		give_back(mark);
+	mark->shim = 0;
+	mark->stack = DMM_STACK_KERNEL;
+	mark->why = why;
+	return 0;
+}
+
+static __always_inline int set_listen(struct bpf_sock *sk, __u32 why)
+{
+	struct dmm_sock_mark *mark;
+
+	mark = bpf_sk_storage_get(&socks, sk, NULL, 0);
+	if (!mark || !mark->shim || !mark->stack)
+		return 0;
+	return fall_back(mark->flags & DMM_MARK_F_REJECT, give_back(mark), why) ?
+		       0 : -DMM_REJECT_ERRNO;
+}
+
 SEC("cgroup/setsockopt")
 int setsockopt(struct bpf_sockopt *ctx)
 {
-	struct dmm_sock_mark *mark;
-	__u32 *val, shim;
+	__u32 *val, v;
+	int ret;
 
-	if (!is_ours(ctx) || ctx->optname != DMM_SO_SHIM)
+	if (!is_ours(ctx) || ctx->optname < DMM_SO_SHIM || ctx->optname == DMM_SO_STACK ||
+	    ctx->optname > DMM_SO_LISTEN)
 		return 1;
 	val = ctx->optval;
 	if (ctx->optlen != sizeof(*val) || (void *)(val + 1) > ctx->optval_end)
 		return refuse(-EINVAL);
-	shim = *val;
-	if (shim > 2)
-		return refuse(-EINVAL);
-	mark = bpf_sk_storage_get(&socks, ctx->sk, NULL,
-				  shim ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-	if (!mark && shim)
-		return refuse(-ENOMEM);
-	if (mark) {
-		mark->shim = shim;
-		mark->stack = DMM_STACK_KERNEL;
-	}
+	v = *val;
+	if (ctx->optname == DMM_SO_SHIM)
+		ret = set_shim(ctx->sk, v);
+	else if (!v || v > DMM_FALLBACK_MAX)
+		ret = -EINVAL;
+	else if (ctx->optname == DMM_SO_FALLBACK)
+		ret = set_fallback(ctx->sk, v);
+	else
+		ret = set_listen(ctx->sk, v);
+	if (ret)
+		return refuse(ret);
 	ctx->optlen = -1;	/* done; the kernel is not asked */
 	return 1;
 }

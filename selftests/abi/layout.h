@@ -161,7 +161,8 @@ CONST_ASSERT(DMM_FALLBACK_NONE == 0 && DMM_FALLBACK_NO_CLIENT == 1 &&
 	     DMM_FALLBACK_ULP == 8 && DMM_FALLBACK_FILTER == 9 &&
 	     DMM_FALLBACK_ROUTE == 10 && DMM_FALLBACK_FASTOPEN == 11 &&
 	     DMM_FALLBACK_SOCKOPT == 12 && DMM_FALLBACK_NO_SLOT == 13 &&
-	     DMM_FALLBACK_NO_MEMORY == 14 && DMM_FALLBACK_REWRITTEN == 15);
+	     DMM_FALLBACK_NO_MEMORY == 14 && DMM_FALLBACK_REWRITTEN == 15 &&
+	     DMM_FALLBACK_IO_URING == 16);
 CONST_ASSERT(DMM_NL_CMD_STACK_GET == 1 && DMM_NL_CMD_SOCK_GET == 2 &&
 	     DMM_NL_CMD_STATS_GET == 3 && DMM_NL_A_ABI == 26);
 
@@ -190,7 +191,7 @@ FIELD(dmm_rule, comm, 112, 16);
 SIZE(dmm_ruleset, 8 + DMM_RULES_MAX * 128);
 FIELD(dmm_ruleset, rules, 8, DMM_RULES_MAX * 128);
 SIZE(dmm_rule_stats, 32 + DMM_FALLBACK_SLOTS * 8);
-SIZE(dmm_sock_mark, 8);
+SIZE(dmm_sock_mark, 20);
 CONST_ASSERT(DMM_FALLBACK_MAX < DMM_FALLBACK_SLOTS);
 SIZE(dmm_flow, 40);
 FIELD(dmm_flow, laddr, 0, 16);
@@ -201,5 +202,8 @@ FIELD(dmm_flow, proto, 36, 1);
 FIELD(dmm_flow, family, 37, 1);
 FIELD(dmm_flow, __reserved, 38, 2);
 SIZE(dmm_flow_val, 8);
+FIELD(dmm_sock_mark, rule, 8, 4);
+FIELD(dmm_sock_mark, flags, 12, 4);
+FIELD(dmm_sock_mark, why, 16, 4);
 
 #endif /* DMM_SELFTESTS_LAYOUT_H */

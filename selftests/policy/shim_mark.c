@@ -168,6 +168,91 @@ TEST_F(policy, the_mark_is_taken_away)
 	close(lfd);
 }
 
+static int say(int fd, int opt, __u32 why)
+{
+	return setsockopt(fd, SOL_DMM, opt, &why, sizeof(why)) < 0 ? -errno : 0;
+}
+
+/* It says why, and that is what is counted, unless the module has its own reason. */
+TEST_F(policy, the_shim_says_why)
+{
+	int port, lfd, fd, why = reason_here();
+	struct dmm_rule_stats st;
+
+	SHIM_ATTACH();
+	if (why == DMM_FALLBACK_NO_CLIENT)
+		why = DMM_FALLBACK_ROUTE;
+	lfd = listener(AF_INET, &port);
+	with_dport(rule(&self->set, 1, STACK), port, port);
+	INSTALL(&self->set);
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, "127.0.0.1", port));
+	EXPECT_EQ(0, say(fd, DMM_SO_FALLBACK, DMM_FALLBACK_ROUTE));
+	EXPECT_EQ(0, ask(fd, DMM_SO_SHIM));
+	EXPECT_EQ(0, say(fd, DMM_SO_FALLBACK, DMM_FALLBACK_ROUTE));
+	EXPECT_EQ(0, go(fd, "127.0.0.1", port));
+	st = stats_of(self->p, 1);
+	EXPECT_EQ(2, st.hits);
+	EXPECT_EQ(0, st.adopted);
+	EXPECT_EQ(0, st.shim);
+	EXPECT_EQ(1, st.fallback[why]);
+	close(fd);
+
+	/* One that was never marked. */
+	self->set.rules[0].flags = DMM_RULE_F_REJECT;
+	INSTALL(&self->set);
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, say(fd, DMM_SO_FALLBACK, DMM_FALLBACK_ROUTE));
+	EXPECT_EQ(ENETDOWN, go(fd, "127.0.0.1", port));
+	st = stats_of(self->p, 1);
+	EXPECT_EQ(2, st.fallback[why]);
+	EXPECT_EQ(1, st.rejected);
+	/* A new mark forgets it. */
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(0, mark(fd, 0));
+	EXPECT_EQ(ENETDOWN, go(fd, "127.0.0.1", port));
+	st = stats_of(self->p, 1);
+	EXPECT_EQ(why == reason_here() ? 3 : 1, st.fallback[reason_here()]);
+	close(fd);
+	close(lfd);
+}
+
+TEST_F(policy, a_listener_that_the_shim_gives_back)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = address(&ss, "127.0.0.1", 0);
+	struct dmm_rule_stats st;
+	int fd, strict;
+
+	SHIM_ATTACH();
+	with_dir(rule(&self->set, 1, STACK), DMM_DIR_LISTEN);
+	for (strict = 0; strict < 2; strict++) {
+		self->set.rules[0].id = 1 + strict;
+		self->set.rules[0].flags = strict ? DMM_RULE_F_REJECT : 0;
+		INSTALL(&self->set);
+		fd = tcp(AF_INET);
+		/* nothing was decided yet */
+		EXPECT_EQ(0, say(fd, DMM_SO_LISTEN, DMM_FALLBACK_NO_SLOT));
+		EXPECT_EQ(0, mark(fd, 1));
+		EXPECT_EQ(0, say(fd, DMM_SO_LISTEN, DMM_FALLBACK_NO_SLOT));
+		EXPECT_EQ(0, bind(fd, (struct sockaddr *)&ss, len));
+		EXPECT_EQ(1, stats_of(self->p, 1 + strict).adopted);
+		EXPECT_EQ(strict ? -ENETDOWN : 0,
+			  say(fd, DMM_SO_LISTEN, DMM_FALLBACK_NO_SLOT));
+		/* and again: the verdict stands */
+		EXPECT_EQ(STACK, ask(fd, DMM_SO_STACK));
+		EXPECT_EQ(strict ? -ENETDOWN : 0,
+			  say(fd, DMM_SO_LISTEN, DMM_FALLBACK_NO_SLOT));
+		st = stats_of(self->p, 1 + strict);
+		EXPECT_EQ(0, st.adopted);
+		EXPECT_EQ(0, st.shim);
+		EXPECT_EQ(2, st.fallback[DMM_FALLBACK_NO_SLOT]);
+		EXPECT_EQ(2U * strict, st.rejected);
+		close(fd);
+	}
+}
+
 TEST_F(policy, the_last_verdict_counts)
 {
 	int port, lfd, fd;
@@ -221,12 +306,19 @@ TEST_F(policy, bad_input)
 	char longer[8] = { 1 };
 	__u32 v = 1;
 	socklen_t len;
-	int fd, other;
+	int fd, other, opt;
 
 	SHIM_ATTACH();
 	fd = tcp(AF_INET);
 	EXPECT_EQ(-EINVAL, mark(fd, 3));
 	EXPECT_EQ(-EINVAL, mark(fd, ~0U));
+	for (opt = DMM_SO_FALLBACK; opt <= DMM_SO_LISTEN; opt++) {
+		EXPECT_EQ(-EINVAL, say(fd, opt, 0));
+		EXPECT_EQ(-EINVAL, say(fd, opt, __DMM_FALLBACK_MAX));
+		EXPECT_EQ(-EINVAL, say(fd, opt, ~0U));
+		EXPECT_EQ(-1, setsockopt(fd, SOL_DMM, opt, longer, sizeof(longer)));
+		EXPECT_EQ(EINVAL, errno);
+	}
 	EXPECT_EQ(-1, setsockopt(fd, SOL_DMM, DMM_SO_SHIM, longer, sizeof(longer)));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &v, 2));

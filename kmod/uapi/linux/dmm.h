@@ -115,7 +115,8 @@
 	FN(SOCKOPT, "sockopt")		/* an option that the stack cannot honour */ \
 	FN(NO_SLOT, "no-slot")		/* the arena is full */ \
 	FN(NO_MEMORY, "no-memory")	/* the kernel had no memory */ \
-	FN(REWRITTEN, "rewritten")	/* a later program changed the address */
+	FN(REWRITTEN, "rewritten")	/* a later program changed the address */ \
+	FN(IO_URING, "io-uring")	/* the shim's program has a ring */
 
 #define DMM_FALLBACK_ENUM(code, word)	DMM_FALLBACK_##code,
 enum dmm_fallback {
@@ -706,6 +707,16 @@ enum {
  *    0 takes the mark away. A child that accept() gives has no mark. 2 says that
  *    the shim has taken it: bind(), by which the shim reserves the port, is then
  *    not judged.
+ *
+ *  - DMM_SO_FALLBACK, set: why the shim cannot serve the socket, an enum dmm_fallback
+ *    other than NONE. The mark is taken away, and the next bind() or connect() that
+ *    the rules give to a stack counts this reason instead of "no-client"; the module,
+ *    where there is one, may take the socket all the same.
+ *
+ *  - DMM_SO_LISTEN, set: likewise at listen() of a marked socket whose bind() gave it
+ *    to a stack. The reason is counted at once, for the rule of that bind(); mark and
+ *    verdict stay. ENETDOWN: the rule does not let it fall back, and listen() is to
+ *    fail.
  *  - DMM_SO_STACK, get: the stack that the rules chose for this socket at its
  *    last bind() or connect(), DMM_STACK_KERNEL when that is the kernel's. Always
  *    so for a socket without a mark.
@@ -713,12 +724,14 @@ enum {
  * connect() of a marked socket that belongs to a user-space stack fails with
  * DMM_SHIM_ERRNO and does nothing else; the shim then asks for the stack. bind()
  * succeeds, so that the port is the socket's in the kernel as well; the shim asks
- * after it. A shim that cannot serve the socket takes its mark away and calls
- * again: then it counts as a fallback, "no-client", or the module takes it.
+ * after it. A shim that cannot serve the socket says why (DMM_SO_FALLBACK) and calls
+ * again: then it counts as a fallback, or the module takes it.
  */
 #define SOL_DMM		0x444d
 #define DMM_SO_SHIM	1
 #define DMM_SO_STACK	2
+#define DMM_SO_FALLBACK	3
+#define DMM_SO_LISTEN	4
 #define DMM_SHIM_ERRNO	78	/* EREMCHG */
 
 /*
