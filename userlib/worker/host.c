@@ -624,7 +624,7 @@ void conn_guard(struct channel *ch, const struct dmm_client_guard *guard, int fd
 		conn = &ch->conns[guard->slot];
 	if (!conn || !conn->live || conn->gen != guard->gen || !conn->sc ||
 	    conn->guard_fd >= 0 || fstat(fd, &st) || !S_ISSOCK(st.st_mode) ||
-	    worker_epoll_add(ch->w->slow_fd, fd, EPOLLRDHUP,
+	    worker_epoll_add(ch->w->slow_fd, fd, 0 /* EPOLLHUP */,
 			     (uintptr_t)conn | WAKE_GUARD)) {
 		close(fd);
 		return;
