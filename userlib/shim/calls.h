@@ -105,6 +105,11 @@
 	     (n, r, f))							\
 	CALL(int, io_uring_queue_init_params, (unsigned int n, void *r, void *p), \
 	     (n, r, p))							\
+	CALL(int, io_uring_queue_init_mem, (unsigned int n, void *r, void *p, \
+	     void *m, size_t s), (n, r, p, m, s))			\
+	CALL(int, io_uring_setup, (unsigned int n, void *p), (n, p))	\
+	CALL(long, syscall, (long n, long a, long b, long c, long d, long e, \
+	     long f), (n, a, b, c, d, e, f))				\
 	CALL(int, execve, (const char *p, char *const *a, char *const *e), \
 	     (p, a, e))							\
 	CALL(int, execvpe, (const char *p, char *const *a, char *const *e), \

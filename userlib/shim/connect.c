@@ -246,6 +246,27 @@ static enum dmm_fallback route_ask(struct ctx *c, struct path *p, uint32_t dev,
 	return DMM_FALLBACK_NONE;
 }
 
+/* ---- leaving one ------------------------------------------------------------------- */
+
+/* Should a rule give it to a stack at the next call, this is what is counted for it. */
+void tell_why(int fd, enum dmm_fallback why)
+{
+	uint32_t val = why;
+	int err = errno;
+
+	real.setsockopt(fd, SOL_DMM, DMM_SO_FALLBACK, &val, sizeof(val));
+	errno = err;
+}
+
+/* bind() or connect() of a socket that is left alone: if it is TCP's, why? */
+void tell_native(int fd)
+{
+	if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & (FD_MADE | FD_OLD)))
+		return;
+	tell_why(fd, load_relaxed(&shim_off) ? DMM_FALLBACK_IO_URING :
+					       DMM_FALLBACK_STATE);
+}
+
 /* ---- taking a socket --------------------------------------------------------------- */
 
 static void mark_set(int fd, uint32_t value)
@@ -621,7 +642,7 @@ int sock_connect(int fd, const void *addr, socklen_t len)
 	fd_flags[fd] &= ~FD_TAKING;
 	if (why) {
 		note(fd, "native", reasons[why]);
-		mark_set(fd, 0);
+		tell_why(fd, why);
 		return real.connect(fd, addr, len) ? -errno : 0;
 	}
 	note(fd, "stack", NULL);

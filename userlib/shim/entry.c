@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <linux/errqueue.h>
 #include <linux/sockios.h>
 #include <unistd.h>
@@ -79,18 +80,43 @@ ENTRY(pid_t, vfork, (void))
 
 /*
  * io_uring works on the kernel's file behind a descriptor, where there are no bytes of
- * ours. A program that has a ring gets native sockets from then on.
+ * ours. A program that has a ring gets native sockets from then on, reason "io-uring".
+ * liburing makes system calls without libc; others come by syscall(), which stands for
+ * nothing else here.
  */
+static inline int ring_made(int ret)
+{
+	if (ret >= 0)
+		store_relaxed(&shim_off, true);
+	return ret;
+}
+
 ENTRY(int, io_uring_queue_init, (unsigned int n, void *ring, unsigned int flags))
 {
-	store_relaxed(&shim_off, true);
-	return real.io_uring_queue_init(n, ring, flags);
+	return ring_made(real.io_uring_queue_init(n, ring, flags));
 }
 
 ENTRY(int, io_uring_queue_init_params, (unsigned int n, void *ring, void *params))
 {
-	store_relaxed(&shim_off, true);
-	return real.io_uring_queue_init_params(n, ring, params);
+	return ring_made(real.io_uring_queue_init_params(n, ring, params));
+}
+
+ENTRY(int, io_uring_queue_init_mem, (unsigned int n, void *ring, void *params, void *mem,
+				     size_t size))
+{
+	return ring_made(real.io_uring_queue_init_mem(n, ring, params, mem, size));
+}
+
+ENTRY(int, io_uring_setup, (unsigned int n, void *params))
+{
+	return ring_made(real.io_uring_setup(n, params));
+}
+
+ENTRY(long, syscall, (long n, long a, long b, long c, long d, long e, long f))
+{
+	long ret = real.syscall(n, a, b, c, d, e, f);
+
+	return unlikely(n == SYS_io_uring_setup) ? ring_made(ret) : ret;
 }
 
 /* ---- making and naming ------------------------------------------------------------------ */
@@ -111,22 +137,16 @@ ENTRY(int, bind, (int fd, const void *addr, socklen_t len))
 
 	if (unlikely(v))
 		return real.bind(kernel_fd(v, fd), addr, len);
-	if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & FD_MADE) || shim_off)
+	if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & FD_MADE) || shim_off) {
+		tell_native(fd);
 		return real.bind(fd, addr, len);
+	}
 	return result(sock_bind_mark(fd, addr, len));
 }
 
 ENTRY(int, listen, (int fd, int backlog))
 {
-	struct vsock *v = fd_stream(fd);
-	int ret;
-
-	if (unlikely(v))
-		return result(-EINVAL);
-	ret = real.listen(fd, backlog);
-	if (!ret)
-		sock_listen(fd, backlog);
-	return ret;
+	return result(unlikely(fd_stream(fd)) ? -EINVAL : sock_listen(fd, backlog));
 }
 
 ENTRY(int, accept4, (int fd, void *addr, socklen_t *len, int flags))
@@ -155,8 +175,10 @@ ENTRY(int, connect, (int fd, const void *addr, socklen_t len))
 
 	if (unlikely(v))
 		return result(sock_reconnect(fd, v, addr, len));
-	if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & FD_MADE) || shim_off)
+	if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & FD_MADE) || shim_off) {
+		tell_native(fd);
 		return real.connect(fd, addr, len);
+	}
 	return result(sock_connect(fd, addr, len));
 }
 

@@ -16,7 +16,7 @@
 #define HIDE_MIN	200	/* our own descriptors stay out of the way */
 
 struct obj *fd_tab[FD_MAX];
-uint8_t fd_flags[FD_MAX];
+uint16_t fd_flags[FD_MAX];
 uint32_t fd_forks;
 static struct lock fd_lock;
 static int fd_top;		/* above all of ours */
@@ -171,8 +171,8 @@ void fd_fork(int step)
 	if (step < 0)
 		return;
 	for (fd = 0; fd < FD_MAX; fd++)
-		if (unlikely(fd_flags[fd]))
-			fd_flags[fd] &= ~FD_MADE;
+		if (unlikely(fd_flags[fd] & FD_MADE))
+			fd_flags[fd] ^= FD_MADE | FD_OLD;
 	if (!step)
 		return;
 	fd_forks++;

@@ -23,8 +23,11 @@ int sock_bind_mark(int fd, const void *addr, socklen_t len)
 	int err = errno, ret;
 	bool marked;
 
-	marked = (unsigned int)fd < FD_MAX && !(fd_flags[fd] & FD_NATIVE) &&
-		 !real.setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &one, sizeof(one));
+	if (fd_flags[fd] & FD_NATIVE) {
+		tell_why(fd, DMM_FALLBACK_SOCKOPT);
+		return real.bind(fd, addr, len) ? -errno : 0;
+	}
+	marked = !real.setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &one, sizeof(one));
 	errno = err;
 	ret = real.bind(fd, addr, len) ? -errno : 0;
 	if (!ret && marked)
@@ -152,61 +155,91 @@ void listen_go(int fd, struct vsock *v)
 	op_settle(v->ctx);
 }
 
-static enum dmm_fallback listen_start(int fd, struct ctx *c, int backlog)
+/*
+ * The kernel's alone, though a rule gave it to a stack. Return: 0; -ENETDOWN, the rule
+ * does not let it.
+ */
+int listen_fell_back(int fd, enum dmm_fallback why)
 {
-	enum dmm_fallback why;
-	struct vsock *v;
+	uint32_t val = why;
+	int ret = 0;
 
-	why = listen_prepare(fd, c, backlog_of(backlog), &v);
-	if (why)
-		return why;
-	listen_go(fd, v);
-	if (fd_flags[fd] & (FD_EPOLLED | FD_DUPPED))
-		ep_migrate(fd, v, true);
-	fd_install(fd, &v->o);
-	return DMM_FALLBACK_NONE;
+	if (real.setsockopt(fd, SOL_DMM, DMM_SO_LISTEN, &val, sizeof(val)) &&
+	    errno == ENETDOWN)
+		ret = -errno;
+	note(fd, ret ? "does not listen" : "listens natively", reason_name(why));
+	return ret;
 }
 
-/* The kernel's alone, though a rule gave it to a stack. */
-void listen_fell_back(int fd, enum dmm_fallback why)
+/* The stack that bind() gave it to: its half, or why there is none; NULL with neither. */
+static enum dmm_fallback listen_stack(int fd, int backlog, struct vsock **vp)
 {
-	note(fd, "listens natively", reason_name(why));
-}
-
-/* After the kernel's listen() of a socket: the stack's, too? */
-void sock_listen(int fd, int backlog)
-{
-	struct vsock *v = fd_sock(fd);
 	socklen_t len = sizeof(uint32_t);
 	uint32_t stack = 0;
-	enum dmm_fallback why = DMM_FALLBACK_STACK_DOWN;
-	int err = errno, ret;
 	struct ctx *c;
+	int err;
 
-	if (v && load_relaxed(&v->s->flags) & SF_LISTEN &&
-	    load_relaxed(&v->s->state) == TCP_LISTEN) {
-		v->s->backlog = backlog_of(backlog);
-		if (load_relaxed(&v->ctx->sh->dead))
-			relisten_one(fd, v);
-		else
-			listen_go(fd, v);
-		errno = err;
-		return;
+	if (real.getsockopt(fd, SOL_DMM, DMM_SO_STACK, &stack, &len) || !stack)
+		return DMM_FALLBACK_NONE;
+	if (load_relaxed(&shim_off))
+		return DMM_FALLBACK_IO_URING;
+	if (fd_flags[fd] & FD_NATIVE)
+		return DMM_FALLBACK_SOCKOPT;
+	c = ctx_get(stack, &err);
+	return c ? listen_prepare(fd, c, backlog_of(backlog), vp) :
+		   DMM_FALLBACK_STACK_DOWN;
+}
+
+/* listen() of one that both sides serve already, if the stack is there. */
+static void listen_again(int fd, struct vsock *v, int backlog)
+{
+	v->s->backlog = backlog_of(backlog);
+	if (load_relaxed(&v->ctx->sh->dead))
+		relisten_one(fd, v);
+	else
+		listen_go(fd, v);
+}
+
+/* listen(): the kernel's, and the stack's, too? */
+int sock_listen(int fd, int backlog)
+{
+	struct vsock *v = fd_sock(fd), *new = NULL;
+	enum dmm_fallback why = DMM_FALLBACK_NONE;
+	int err = errno, ret;
+	uint16_t flags;
+
+	if (v && load_relaxed(&v->s->state) == TCP_LISTEN) {
+		ret = real.listen(fd, backlog) ? -errno : 0;
+		if (!ret)
+			listen_again(fd, v, backlog);
+		goto out;
 	}
-	if (v)		/* was shut down, and now is back */
+	if (v || ((unsigned int)fd < FD_MAX && fd_flags[fd] & FD_LISTENED))
+		why = listen_stack(fd, backlog, &new);
+	ret = why ? listen_fell_back(fd, why) : 0;
+	if (!ret && real.listen(fd, backlog))
+		ret = -errno;
+	if (ret) {
+		if (new)
+			sock_let_go(new);
+		goto out;
+	}
+	if (v) {	/* was shut down, and now is back */
+		flags = fd_flags[fd] | FD_EPOLLED;
 		fd_gone(fd);
-	else if ((unsigned int)fd >= FD_MAX || !(fd_flags[fd] & FD_LISTENED))
-		return;
-	if (!real.getsockopt(fd, SOL_DMM, DMM_SO_STACK, &stack, &len) && stack) {
-		c = fd_flags[fd] & FD_NATIVE ? NULL : ctx_get(stack, &ret);
-		if (c)
-			why = listen_start(fd, c, backlog);
-		if (why)
-			listen_fell_back(fd, why);
-		else
-			note(fd, "listens with the stack", NULL);
+		fd_flags[fd] = flags;
 	}
-	errno = err;
+	if (new) {
+		listen_go(fd, new);
+		if (fd_flags[fd] & (FD_EPOLLED | FD_DUPPED))
+			ep_migrate(fd, new, true);
+		fd_install(fd, &new->o);
+		note(fd, "listens with the stack", NULL);
+	}
+out:
+	if (!ret)
+		errno = err;
+	return ret;
 }
 
 /* ---- children that arrive ------------------------------------------------------------ */

@@ -306,7 +306,7 @@ struct ep {
 
 #define FD_MAX		(1 << 17)
 
-/* What is known of a descriptor that is not ours; a byte each, no lock. */
+/* What is known of a descriptor that is not ours; no lock. */
 enum fd_flags {
 	FD_INTERNAL	= 1 << 0,	/* the shim's own: hands off */
 	FD_EPOLLED	= 1 << 1,	/* was put into an epoll */
@@ -316,10 +316,11 @@ enum fd_flags {
 	FD_LISTENED	= 1 << 5,	/* bind() was marked */
 	FD_MADE		= 1 << 6,	/* by this process' own socket() */
 	FD_TAKING	= 1 << 7,	/* in connect(), on its way to being ours */
+	FD_OLD		= 1 << 8,	/* FD_MADE, before this process was forked */
 };
 
 extern struct obj *fd_tab[FD_MAX];
-extern uint8_t fd_flags[FD_MAX];
+extern uint16_t fd_flags[FD_MAX];
 extern uint32_t fd_forks;		/* how often this process forked */
 
 static inline struct obj *fd_obj(int fd)
@@ -440,6 +441,8 @@ int sock_reconnect(int fd, struct vsock *v, const void *addr, socklen_t len);
 void addr_out(const struct sh_sock *s, bool remote, void *addr, socklen_t *len);
 void note(int fd, const char *what, const char *why);
 const char *reason_name(enum dmm_fallback why);
+void tell_why(int fd, enum dmm_fallback why);
+void tell_native(int fd);
 extern bool shim_log;
 extern int shim_spin_us;
 extern bool shim_off;
@@ -456,12 +459,12 @@ uint32_t sock_tx_limit(const struct vsock *v);
 
 /* listen.c */
 int sock_bind_mark(int fd, const void *addr, socklen_t len);
-void sock_listen(int fd, int backlog);
+int sock_listen(int fd, int backlog);
 int listen_op(int fd, struct ctx *c, struct sh_sock *s);
 enum dmm_fallback listen_prepare(int fd, struct ctx *c, uint32_t backlog,
 				 struct vsock **vp);
 void listen_go(int fd, struct vsock *v);
-void listen_fell_back(int fd, enum dmm_fallback why);
+int listen_fell_back(int fd, enum dmm_fallback why);
 bool listen_incoming(struct ctx *c, uint32_t slot, const struct dmm_event *ev);
 int sock_accept(int fd, struct vsock *v, void *addr, socklen_t *len, int flags);
 void listen_drain(struct ctx *c, struct sh_sock *s);
