@@ -101,13 +101,6 @@
 	     (a, b, f))							\
 	CALL(void, closefrom, (int fd), (fd))				\
 	CALL(pid_t, fork, (void), ())					\
-	CALL(int, io_uring_queue_init, (unsigned int n, void *r, unsigned int f), \
-	     (n, r, f))							\
-	CALL(int, io_uring_queue_init_params, (unsigned int n, void *r, void *p), \
-	     (n, r, p))							\
-	CALL(int, io_uring_queue_init_mem, (unsigned int n, void *r, void *p, \
-	     void *m, size_t s), (n, r, p, m, s))			\
-	CALL(int, io_uring_setup, (unsigned int n, void *p), (n, p))	\
 	CALL(long, syscall, (long n, long a, long b, long c, long d, long e, \
 	     long f), (n, a, b, c, d, e, f))				\
 	CALL(int, execve, (const char *p, char *const *a, char *const *e), \
@@ -125,9 +118,20 @@
 	     const posix_spawnattr_t *t, char *const *a, char *const *e), \
 	     (pid, p, f, t, a, e))
 
+/* Another library's, which may not be there: looked up when first called, each by itself. */
+#define SHIM_URING_CALLS(CALL)						\
+	CALL(int, io_uring_queue_init, (unsigned int n, void *r, unsigned int f), \
+	     (n, r, f))							\
+	CALL(int, io_uring_queue_init_params, (unsigned int n, void *r, void *p), \
+	     (n, r, p))							\
+	CALL(int, io_uring_queue_init_mem, (unsigned int n, void *r, void *p, \
+	     void *m, size_t s), (n, r, p, m, s))			\
+	CALL(int, io_uring_setup, (unsigned int n, void *p), (n, p))
+
 #define SHIM_CALL_POINTER(ret, name, params, args)	ret (*name) params;
 struct real_calls {
 	SHIM_CALLS(SHIM_CALL_POINTER)
+	SHIM_URING_CALLS(SHIM_CALL_POINTER)
 };
 
 extern struct real_calls real;
