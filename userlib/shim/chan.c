@@ -12,6 +12,7 @@
 #define FULL_LOOKS	64	/* at a full op ring, before asking whether anybody is there */
 #define HOLD_NS		200000	/* how long an op may wait for a worker that left us its CPU */
 #define HASTY_SLEEPS	64	/* for so many sleeps none does, once one waited longer */
+#define HASTY_MAX	(1U << 20)
 
 /*
  * Ring, if the worker sleeps in one of these ways; once for each of its sleeps. After
@@ -33,6 +34,13 @@ static void bell_ring(struct ctx *c, uint32_t ways)
 	store_relaxed(&c->rung, sleeping);
 }
 
+/* An op waited for long: none does for a while, four times as long each time. */
+static void hurry(struct ctx *c)
+{
+	c->haste = c->haste ? min(4 * c->haste, (uint32_t)HASTY_MAX) : HASTY_SLEEPS;
+	c->hasty = c->haste;
+}
+
 /*
  * The worker left us its CPU, and would take it back if it was rung for now. Whoever
  * sends mostly goes to sleep soon, or sends more: then one ring is enough for all of it.
@@ -48,7 +56,7 @@ static bool may_hold(struct ctx *c)
 	if (!c->held_ns)
 		c->held_ns = now;
 	else if (now - c->last_ns > HOLD_NS)
-		c->hasty = HASTY_SLEEPS;
+		hurry(c);
 	c->last_ns = now;
 	if (now - c->held_ns <= HOLD_NS)
 		return true;
@@ -69,7 +77,7 @@ static void ops_ring(struct ctx *c)
 void ops_release(struct ctx *c)
 {
 	if (c->held_ns && now_ns() - c->last_ns > HOLD_NS)
-		c->hasty = HASTY_SLEEPS;
+		hurry(c);
 	else if (c->hasty)
 		c->hasty--;
 	c->held_ns = 0;

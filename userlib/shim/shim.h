@@ -219,7 +219,8 @@ struct sh_hdr {
  * @arena_fd, @state_fd: kept to hand them over
  * @rung: the value of its dmm_arena_hdr.sleeping for which @bell was rung; atomic
  * @held_ns, @last_ns: the first and the last op that it was not rung for, 0 for none;
- *	@hasty: sleeps until that is tried again. Hints: threads may mix them up
+ *	@hasty: sleeps until that is tried again, of @haste in all. Hints: threads may mix
+ *	them up
  * @proc: our index in sh_hdr.procs, or PROCS: none was left
  * @by_slot: this process' half of each socket
  * @retry_at, @retry_ns: when dead, its successor is not looked for before, and how long
@@ -244,6 +245,7 @@ struct ctx {
 	unsigned int proc;
 	uint32_t rung;
 	uint32_t hasty;
+	uint32_t haste;
 	uint64_t held_ns;
 	uint64_t last_ns;
 	int sock, bell, event_fd, arena_fd, state_fd;
