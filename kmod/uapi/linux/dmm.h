@@ -116,7 +116,12 @@
 	FN(NO_SLOT, "no-slot")		/* the arena is full */ \
 	FN(NO_MEMORY, "no-memory")	/* the kernel had no memory */ \
 	FN(REWRITTEN, "rewritten")	/* a later program changed the address */ \
-	FN(IO_URING, "io-uring")	/* the shim's program has a ring */
+	FN(IO_URING, "io-uring")	/* the shim's program has a ring */ \
+	FN(CGROUP_SKB, "cgroup-skb")	/* its cgroup filters packets */ \
+	FN(XFRM, "xfrm")		/* an IPsec policy is set on it */ \
+	FN(LABEL, "label")		/* its packets would be labelled */ \
+	FN(NETFILTER, "netfilter")	/* strict-filters, and the netns has some */ \
+	FN(QUOTA, "quota")		/* its owner has what one may have */
 
 #define DMM_FALLBACK_ENUM(code, word)	DMM_FALLBACK_##code,
 enum dmm_fallback {
