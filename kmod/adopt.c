@@ -14,7 +14,7 @@
  *	adopted				listening
  *	   and a filter that drops all	   TCP's listener, and a stack's too
  *	   |				   |
- *	   |  dmm_adopt_undo(): connect() failed, connect(AF_UNSPEC), worker gone
+ *	   |  dmm_adopt_undo(): connect() failed, connect(AF_UNSPEC), shutdown()
  *	   v				   v
  *	base
  *
@@ -128,8 +128,8 @@ void dmm_adopt_child(struct sock *sk, struct dmm_sock *ds)
 
 /**
  * dmm_adopt_undo - give the socket back to TCP
- * @sk: an assigned, adopted or listening socket, the first two in TCP_CLOSE; the
- *	caller holds its lock, or its spinlock and nobody owns it
+ * @sk: an assigned socket, or an adopted or listening one in TCP_CLOSE; the caller
+ *	holds its lock, or its spinlock and nobody owns it
  */
 void dmm_adopt_undo(struct sock *sk)
 {
@@ -143,7 +143,7 @@ void dmm_adopt_undo(struct sock *sk)
 	}
 	set_ops(sk, f->base, f->base_ops);
 	dmm_ulp_ops.release(sk);
-	inet_csk(sk)->icsk_ulp_ops = NULL;
+	WRITE_ONCE(inet_csk(sk)->icsk_ulp_ops, NULL);
 }
 
 /* What the socket is: can it be adopted at all? */
@@ -220,7 +220,7 @@ static enum dmm_fallback assign_connect(struct sock *sk,
 	if (!dmm_path_route(sk, stack, &path))
 		return DMM_FALLBACK_ROUTE;
 
-	ds = dmm_sock_alloc(stack, sk);
+	ds = dmm_sock_alloc(stack, sk, true);
 	if (!ds)
 		return DMM_FALLBACK_NO_MEMORY;
 	err = dmm_stack_slot_take(stack, ds);
@@ -241,7 +241,7 @@ static enum dmm_fallback assign_listen(struct sock *sk,
 {
 	struct dmm_sock *ds;
 
-	ds = dmm_sock_alloc(stack, sk);
+	ds = dmm_sock_alloc(stack, sk, false);
 	if (!ds)
 		return DMM_FALLBACK_NO_MEMORY;
 	ds->strict = flags & DMM_ASSIGN_F_STRICT;
@@ -273,7 +273,7 @@ __bpf_kfunc_start_defs();
  * @flags: DMM_ASSIGN_F_LISTEN in the bind programs and only there;
  *	DMM_ASSIGN_F_STRICT for a rule that lets nothing go to the kernel
  *
- * Of several calls in one connect() the first that succeeds stands.
+ * Of several calls in one connect() or bind() the first that succeeds stands.
  *
  * Return: 0 adopted; > 0 the socket stays with the kernel, enum dmm_fallback says
  * why, and it is counted; -EINVAL for @flags.
@@ -289,8 +289,12 @@ __bpf_kfunc int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, u32 stack,
 		return -EINVAL;
 	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
 		return dmm_fallback(NULL, sk, stack, DMM_FALLBACK_FAMILY);
-	if (dmm_is_assigned(sk))
-		return 0;
+	if (dmm_is_assigned(sk)) {
+		/* One for connect() is none for bind(), and the reverse. */
+		if (dmm_sk(sk)->conn == !(flags & DMM_ASSIGN_F_LISTEN))
+			return 0;
+		dmm_adopt_undo(sk);
+	}
 
 	s = dmm_stack_lookup(stack);
 	if (!s)

@@ -143,6 +143,19 @@ fallback:
 	return -ENETDOWN;
 }
 
+/* A verdict that an earlier bind() did not use is void. */
+static int dmm_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)
+{
+	struct sock *sk = sock->sk;
+
+	lock_sock(sk);
+	/* Else there is a port, and this call is about to be refused. */
+	if (dmm_is_assigned(sk) && !inet_sk(sk)->inet_num)
+		dmm_adopt_undo(sk);
+	release_sock(sk);
+	return dmm_family(sk)->base_ops->bind(sock, uaddr, addr_len);
+}
+
 /* listen(), first and again: the kernel's, then the stack's. */
 static int dmm_listen(struct socket *sock, int backlog)
 {
@@ -157,7 +170,10 @@ static int dmm_listen(struct socket *sock, int backlog)
 	lock_sock(sk);
 	ds = dmm_sk(sk);
 	if (ds && sk->sk_state == TCP_LISTEN) {
-		if (dmm_is_assigned(sk)) {
+		if (dmm_is_assigned(sk) && ds->conn) {
+			/* A verdict for a connect() that failed early. */
+			dmm_adopt_undo(sk);
+		} else if (dmm_is_assigned(sk)) {
 			err = listen_start(sk, ds);
 			new = dmm_is_listening(sk) ? dmm_sk(sk) : NULL;
 			if (new)
@@ -183,7 +199,7 @@ static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
 		return err;
 
 	lock_sock(sk);
-	if (dmm_is_listening(sk)) {
+	if (dmm_is_listening(sk) && dmm_sk(sk)) {
 		fill_op_listen(sk, dmm_sk(sk));
 		dmm_sock_post(dmm_sk(sk), DMM_OP_LISTEN);
 	}
@@ -206,13 +222,14 @@ static int dmm_accept(struct socket *sock, struct socket *newsock,
 	return 0;
 }
 
-/* The worker is told, the socket is TCP's again. */
+/* The kernel's half ends; as tcp_close() and tcp_disconnect(). */
 static void listen_stop(struct sock *sk)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
-
-	dmm_sock_post(ds, DMM_OP_ABORT);
-	dmm_adopt_undo(sk);
+	if (sk->sk_state != TCP_LISTEN)
+		return;
+	tcp_set_state(sk, TCP_CLOSE);
+	/* Children that wait are ended by ->disconnect(), which is ours yet. */
+	inet_csk_listen_stop(sk);
 }
 
 static void dmm_listen_close(struct sock *sk, long timeout)
@@ -220,26 +237,24 @@ static void dmm_listen_close(struct sock *sk, long timeout)
 	struct dmm_sock *old = NULL;
 
 	lock_sock(sk);
-	/*
-	 * Children that wait are ended by TCP with the listener's disconnect, so
-	 * it keeps ours until they are gone.
-	 */
-	if (sk->sk_state == TCP_LISTEN) {
+	if (sk->sk_state == TCP_LISTEN)
 		WRITE_ONCE(sk->sk_shutdown, SHUTDOWN_MASK);
-		tcp_set_state(sk, TCP_CLOSE);
-		inet_csk_listen_stop(sk);
-	}
-	if (dmm_is_listening(sk)) {
-		/* One that waits for its stack has no slot. */
-		if (dmm_sk(sk)->shm) {
-			old = dmm_sk(sk);
-			refcount_inc(&old->refs);
-		}
-		listen_stop(sk);
+	listen_stop(sk);
+	/*
+	 * It stays ours to its end: an incoming() that is on its way may bring a
+	 * child still, and has it ended by our ->disconnect().
+	 */
+	old = dmm_is_listening(sk) ? dmm_sk(sk) : NULL;
+	if (old) {
+		refcount_inc(&old->refs);
+		dmm_sock_post_abort(old);
 	}
 	release_sock(sk);
-	if (old)
+	/* One that waits for its stack, or has none, was never told of. */
+	if (old && old->posted)
 		answer_wait(old, &old->ended);
+	else if (old)
+		dmm_sock_put(old);
 	dmm_family(sk)->base->close(sk, timeout);
 }
 
@@ -251,11 +266,8 @@ static int dmm_listen_disconnect(struct sock *sk, int flags)
 	if (dmm_is_adopted(sk))
 		return dmm_disconnect(sk, flags);
 	if (dmm_is_listening(sk)) {
-		if (sk->sk_state == TCP_LISTEN) {
-			tcp_set_state(sk, TCP_CLOSE);
-			inet_csk_listen_stop(sk);
-		}
 		listen_stop(sk);
+		dmm_adopt_undo(sk);	/* and tells the worker */
 	}
 	return base->disconnect(sk, flags);
 }
@@ -431,7 +443,7 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 
 	if (rcu_access_pointer(child->sk_filter))
 		return false;
-	ds = dmm_sock_alloc(stack, child);
+	ds = dmm_sock_alloc(stack, child, true);
 	if (!ds)
 		return false;
 	if (dmm_stack_slot_take(stack, ds)) {
@@ -462,15 +474,22 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 	return true;
 }
 
-/* End a child that never was accepted; as the end of tcp_v4_syn_recv_sock(). */
+/*
+ * End a child that nobody will accept, without a word to its peer; as
+ * inet_child_forget(). It is in the kernel's tables, with the port that it has from
+ * its listener: as long as that is its number, it leaves them under the right locks.
+ */
 static void incoming_drop(struct sock *child)
 	__releases(&child->sk_lock.slock)
 {
+	tcp_set_state(child, TCP_CLOSE);
 	if (dmm_is_adopted(child))
-		dmm_disconnect(child, O_NONBLOCK);
-	inet_csk_prepare_forced_close(child);
-	__release(&child->sk_lock.slock);	/* its header does not say so */
-	tcp_done(child);
+		dmm_adopt_undo(child);
+	sock_orphan(child);
+	this_cpu_inc(tcp_orphan_count);
+	inet_csk_destroy_sock(child);
+	bh_unlock_sock(child);
+	sock_put(child);
 }
 
 /* From TCP's child to the accept queue; without slot or memory, no child. */
@@ -511,7 +530,7 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 	/* Attached since; the stack cannot run it: the kernel goes on alone. */
 	if (rcu_access_pointer(sk->sk_filter)) {
 		dmm_fallback(ds->stack, sk, ds->stack->id, DMM_FALLBACK_FILTER);
-		dmm_sock_post(ds, DMM_OP_ABORT);
+		dmm_sock_post_abort(ds);
 		return true;
 	}
 	/* Full: the worker offers it again, as a peer repeats its ACK. */
@@ -564,7 +583,10 @@ bool dmm_listen_incoming(struct dmm_sock *ds, const struct dmm_ev_incoming *in)
 
 void dmm_listen_proto_init(struct dmm_family *f)
 {
+	f->assigned_ops.bind = dmm_bind;
 	f->assigned_ops.listen = dmm_listen;
+	/* It may have begun before the socket was the stack's, too. */
+	f->assigned_ops.accept = dmm_accept;
 
 	f->listening = *f->base;
 	f->listening.owner = THIS_MODULE;
@@ -572,6 +594,9 @@ void dmm_listen_proto_init(struct dmm_family *f)
 	f->listening.disconnect = dmm_listen_disconnect;
 	f->listening.release_cb = dmm_release_cb;
 	f->listening.setsockopt = dmm_listen_setsockopt;
+#ifdef CONFIG_BPF_SYSCALL
+	f->listening.psock_update_sk_prot = NULL;	/* no sockmap */
+#endif
 
 	f->listening_ops = *f->base_ops;
 	f->listening_ops.listen = dmm_listen;

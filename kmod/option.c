@@ -15,7 +15,7 @@ int dmm_ioctl(struct sock *sk, int cmd, int *karg)
 	u32 n = 0;
 
 	lock_sock(sk);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	switch (cmd) {
 	case SIOCINQ:
 		n = ds ? dmm_sock_rx_avail(ds) : 0;
@@ -40,7 +40,7 @@ int dmm_ioctl(struct sock *sk, int cmd, int *karg)
 /* SO_KEEPALIVE; its flag is not set yet. TCP's would arm the kernel's timer. */
 void dmm_keepalive(struct sock *sk, int val)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_sock *ds = dmm_conn(sk);
 
 	if (ds && sk->sk_state != TCP_CLOSE)
 		dmm_sock_post_options(sk, ds, val);
@@ -122,7 +122,7 @@ int dmm_setsockopt(struct sock *sk, int level, int optname,
 		return err;
 
 	lock_sock(sk);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	if (ds && sk->sk_state != TCP_CLOSE)
 		dmm_sock_post_options(sk, ds, sock_flag(sk, SOCK_KEEPOPEN));
 	release_sock(sk);
@@ -139,7 +139,7 @@ int dmm_getsockopt(struct sock *sk, int level, int optname,
 	if (level == SOL_TCP &&
 	    (optname == TCP_INFO || optname == TCP_MAXSEG)) {
 		lock_sock(sk);
-		ds = dmm_sk(sk);
+		ds = dmm_conn(sk);
 		if (ds)
 			dmm_sock_sync(sk, ds);
 		release_sock(sk);

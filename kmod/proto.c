@@ -3,7 +3,8 @@
  * What the system calls of an adopted socket do. Each function here is the
  * counterpart of one in net/ipv4/tcp.c and keeps its order of checks, for programs
  * lean on it. All run under lock_sock() unless they say otherwise; each looks
- * dmm_sk() up again after it slept, for another thread may have disconnected.
+ * dmm_conn() up again after it slept, for another thread may have made something
+ * else of the socket.
  */
 #include <linux/errqueue.h>
 #include <linux/poll.h>
@@ -32,7 +33,7 @@ static bool readable(struct sock *sk, u32 target)
 	bool ret = true;
 
 	rcu_read_lock();
-	ds = dmm_sk_rcu(sk);
+	ds = dmm_conn_rcu(sk);
 	if (ds) {
 		/* More than the ring holds would never be there. */
 		target = min(target, ds->stack->arena->geo.rx_size / 2);
@@ -63,7 +64,7 @@ static bool writeable(struct sock *sk)
 	bool ret = true;
 
 	rcu_read_lock();
-	ds = dmm_sk_rcu(sk);
+	ds = dmm_conn_rcu(sk);
 	if (ds) {
 		u32 limit = tx_limit(sk, ds);
 		u32 used = dmm_sock_tx_used(ds);
@@ -80,7 +81,7 @@ static void arm_rx(struct sock *sk)
 	struct dmm_sock *ds;
 
 	rcu_read_lock();
-	ds = dmm_sk_rcu(sk);
+	ds = dmm_conn_rcu(sk);
 	if (ds && dmm_sock_arm_rx(ds))
 		sk->sk_data_ready(sk);
 	rcu_read_unlock();
@@ -94,7 +95,7 @@ static void arm_room(struct sock *sk)
 	if (sk->sk_socket)
 		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 	rcu_read_lock();
-	ds = dmm_sk_rcu(sk);
+	ds = dmm_conn_rcu(sk);
 	if (ds)
 		dmm_sock_arm_room(ds, tx_limit(sk, ds) / 4);
 	rcu_read_unlock();
@@ -265,10 +266,10 @@ err_close:
 /* As tcp_disconnect(), which does the rest. */
 int dmm_disconnect(struct sock *sk, int flags)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_sock *ds = dmm_conn(sk);
 
 	if (sk->sk_state != TCP_CLOSE) {
-		dmm_sock_post(ds, DMM_OP_ABORT);
+		dmm_sock_post_abort(ds);
 		WRITE_ONCE(sk->sk_err, ECONNRESET);
 		tcp_set_state(sk, TCP_CLOSE);
 	}
@@ -338,11 +339,11 @@ static void dmm_close(struct sock *sk, long timeout)
 	struct dmm_sock *ds;
 
 	lock_sock(sk);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	if (!ds || sk->sk_state == TCP_CLOSE || close_aborts(sk, ds)) {
 		if (ds) {
 			if (sk->sk_state != TCP_CLOSE) {
-				dmm_sock_post(ds, DMM_OP_ABORT);
+				dmm_sock_post_abort(ds);
 				tcp_set_state(sk, TCP_CLOSE);
 			}
 			dmm_adopt_undo(sk);
@@ -367,9 +368,9 @@ static int dmm_abort(struct sock *sk, int err)
 
 	if (!has_current_bpf_ctx())
 		lock_sock(sk);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	if (ds && sk->sk_state != TCP_CLOSE) {
-		dmm_sock_post(ds, DMM_OP_ABORT);
+		dmm_sock_post_abort(ds);
 		local_bh_disable();
 		bh_lock_sock(sk);
 		WRITE_ONCE(sk->sk_err, err);
@@ -430,7 +431,7 @@ static void tx_publish(struct dmm_sock *ds, u32 len, bool more)
 /* Copy what fits now; bytes, 0 when full, or an error. */
 static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_sock *ds = dmm_conn(sk);
 	u32 used, limit;
 	size_t n;
 
@@ -508,7 +509,7 @@ static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	int ret;
 
 	lock_sock(sk);
-	if (!dmm_sk(sk)) {
+	if (!dmm_conn(sk)) {
 		release_sock(sk);
 		return dmm_family(sk)->base->sendmsg(sk, msg, size);
 	}
@@ -524,7 +525,7 @@ static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 		uarg_to_msgzc(uarg)->zerocopy = 0;
 	}
 	ret = sendmsg_locked(sk, msg, size);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	if (ds)
 		dmm_sock_sync(sk, ds);
 	if (ret > 0)
@@ -575,7 +576,7 @@ static void rx_consume(struct dmm_sock *ds, u32 len)
 static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 		       u32 skip, int flags)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_sock *ds = dmm_conn(sk);
 	u32 avail;
 	size_t n;
 
@@ -604,7 +605,7 @@ static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 /* Peeking, there is no more to see than the ring holds. */
 static u32 peek_limit(struct sock *sk)
 {
-	struct dmm_sock *ds = dmm_sk(sk);
+	struct dmm_sock *ds = dmm_conn(sk);
 
 	return ds ? ds->rx.size : 0;
 }
@@ -704,12 +705,12 @@ static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 		return inet_recv_error(sk, msg, len, addr_len);
 
 	lock_sock(sk);
-	if (!dmm_sk(sk)) {
+	if (!dmm_conn(sk)) {
 		release_sock(sk);
 		return dmm_family(sk)->base->recvmsg(sk, msg, len, flags, addr_len);
 	}
 	ret = recvmsg_locked(sk, msg, len, flags);
-	ds = dmm_sk(sk);
+	ds = dmm_conn(sk);
 	if (ds)
 		dmm_sock_sync(sk, ds);
 	if (ret >= 0 && (tcp_sk(sk)->recvmsg_inq || msg->msg_get_inq)) {
@@ -734,10 +735,30 @@ static int dmm_backlog_rcv(struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
+/*
+ * A child is made by whatever accept() the listener had when that was called, and
+ * the listener may have become something else while it slept: a native one, even
+ * another one. inet_accept() lets go of the child's lock after it gave it its
+ * struct socket, before anybody else can have that.
+ */
+static void fix_ops(struct sock *sk)
+{
+	struct dmm_family *f = dmm_family(sk);
+	struct socket *sock = sk->sk_socket;
+
+	if (dmm_is_adopted(sk) && sock &&
+	    unlikely(READ_ONCE(sock->ops) != &f->adopted_ops))
+		WRITE_ONCE(sock->ops, &f->adopted_ops);
+	/* A child that was cloned while its listener was given back to TCP. */
+	if (unlikely(dmm_is_listening(sk) && !dmm_sk(sk)))
+		WRITE_ONCE(sk->sk_prot, f->base);
+}
+
 /* TCP's part gives back what tcp_v4_err() may have deferred. */
 void dmm_release_cb(struct sock *sk)
 {
 	dmm_family(sk)->base->release_cb(sk);
+	fix_ops(sk);
 	dmm_sock_pending(sk);
 }
 
@@ -754,6 +775,9 @@ static void family_init(struct dmm_family *f, struct proto *base,
 	f->assigned.owner = THIS_MODULE;
 	f->assigned.pre_connect = dmm_assigned_pre_connect;
 	f->assigned.connect = dmm_connect;
+#ifdef CONFIG_BPF_SYSCALL
+	f->assigned.psock_update_sk_prot = NULL;	/* no sockmap */
+#endif
 	/* Its owner stays: __sock_release() puts what __sock_create() got. */
 	f->assigned_ops = *base_ops;
 

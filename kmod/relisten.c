@@ -51,13 +51,33 @@ static struct dmm_stack *find_again(const struct dmm_stack *husk)
 	return stack;
 }
 
-/* One state of the socket for another, of the same proto. */
+/* One state of the listener for another. */
 static void exchange(struct sock *sk, struct dmm_sock *old, struct dmm_sock *ds)
 {
 	ds->strict = old->strict;
 	rcu_assign_pointer(inet_csk(sk)->icsk_ulp_data, ds);
 	WRITE_ONCE(old->sk, NULL);
 	dmm_sock_put(old);
+}
+
+/**
+ * dmm_listen_alone - the kernel goes on serving a listener without its stack
+ * @sk: the listener, in TCP_LISTEN; the caller holds its spinlock, and nobody owns it,
+ *	or the caller does
+ * @ds: its state
+ *
+ * It keeps our operations while it listens: the stack's children may wait in its
+ * queue, and TCP ends those by ->disconnect().
+ */
+void dmm_listen_alone(struct sock *sk, struct dmm_sock *ds)
+{
+	struct dmm_sock *none = dmm_sock_alloc(dmm_nobody, sk, false);
+
+	dmm_relisten_forget(ds);
+	dmm_sock_post_abort(ds);
+	/* Without memory it keeps its slot. */
+	if (none)
+		exchange(sk, ds, none);
 }
 
 /*
@@ -76,7 +96,7 @@ static int offer(struct sock *sk, struct dmm_sock *ds, struct dmm_stack *stack)
 		reason = DMM_FALLBACK_ROUTE;
 		goto fallback;
 	}
-	new = dmm_sock_alloc(stack, sk);
+	new = dmm_sock_alloc(stack, sk, false);
 	if (!new) {
 		reason = DMM_FALLBACK_NO_MEMORY;
 		goto fallback;
@@ -98,7 +118,7 @@ fallback:
 	if (!reason)
 		return err;
 	dmm_fallback(stack, sk, stack->id, reason);
-	dmm_adopt_undo(sk);
+	dmm_listen_alone(sk, ds);
 	return 0;
 }
 
@@ -113,21 +133,22 @@ void dmm_relisten_wait(struct sock *sk)
 	struct dmm_stack *stack = ds->stack;
 	int err;
 
+	if (sk->sk_state != TCP_LISTEN)
+		return;		/* It is being closed. */
 	if (ds->shm) {
 		/*
 		 * Ended by a worker that lives: the kernel's alone. The acquire pairs
 		 * with the release in dmm_stack_down().
 		 */
-		if (!smp_load_acquire(&stack->dead) || !stack->husk ||
-		    sk->sk_state != TCP_LISTEN) {
-			dmm_adopt_undo(sk);
+		if (!smp_load_acquire(&stack->dead) || !stack->husk) {
+			dmm_listen_alone(sk, ds);
 			return;
 		}
-		new = dmm_sock_alloc(stack->husk, sk);
+		new = dmm_sock_alloc(stack->husk, sk, false);
 		if (!new) {
 			dmm_fallback(NULL, sk, stack->id,
 				     DMM_FALLBACK_NO_MEMORY);
-			dmm_adopt_undo(sk);
+			dmm_listen_alone(sk, ds);
 			return;
 		}
 		exchange(sk, ds, new);

@@ -55,11 +55,13 @@ void dmm_sock_put(struct dmm_sock *ds)
  * dmm_sock_alloc - make the state for a socket to be adopted
  * @stack: the stack; referenced by the state
  * @sk: the socket
+ * @conn: for a connection: the caller takes a slot before it publishes the state
  *
  * In any context. Return: the state, with a reference for the caller, not yet
  * with a slot; NULL without memory.
  */
-struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk)
+struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk,
+				bool conn)
 {
 	struct dmm_sock *ds;
 
@@ -70,6 +72,7 @@ struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk)
 	INIT_LIST_HEAD(&ds->op_node);
 	INIT_LIST_HEAD(&ds->wait_node);
 	ds->sk = sk;
+	ds->conn = conn;
 	refcount_inc(&stack->refs);
 	ds->stack = stack;
 	return ds;
@@ -291,7 +294,7 @@ static bool sock_fin_acked(struct sock *sk)
 	case TCP_FIN_WAIT1:
 		/* Closed, and the program wants no FIN_WAIT2 (TCP_LINGER2). */
 		if (sock_flag(sk, SOCK_DEAD) && tcp_sk(sk)->linger2 < 0) {
-			dmm_sock_post(dmm_sk(sk), DMM_OP_ABORT);
+			dmm_sock_post_abort(dmm_sk(sk));
 			tcp_done(sk);
 			return true;
 		}
@@ -600,6 +603,19 @@ static u32 fin_timeout_ms(const struct sock *sk)
 }
 
 /**
+ * dmm_sock_post_abort - the worker is to forget the socket
+ * @ds: its state; what the worker never heard of, or ended itself, it is not told of
+ *
+ * In any context.
+ */
+void dmm_sock_post_abort(struct dmm_sock *ds)
+{
+	if (READ_ONCE(ds->posted) && !READ_ONCE(ds->ended) &&
+	    !xchg(&ds->aborted, true))
+		dmm_sock_post(ds, DMM_OP_ABORT);
+}
+
+/**
  * dmm_sock_post_options - tell the worker the options as they now are
  * @sk: the socket; the caller holds its lock
  * @ds: its state
@@ -645,9 +661,14 @@ static void ulp_release(struct sock *sk)
 		return;
 	WRITE_ONCE(ds->sk, NULL);
 	dmm_relisten_forget(ds);
-	/* One that the worker never heard of it never names. */
+	/*
+	 * One that the worker never heard of it never names. One that TCP ended by
+	 * itself (a child that waited, when its listener went) it is to forget.
+	 */
 	if (!ds->posted && ds->shm)
 		dmm_stack_slot_done(ds->stack, ds);
+	else
+		dmm_sock_post_abort(ds);
 	dmm_sock_put(ds);
 }
 
@@ -665,7 +686,7 @@ static int ulp_get_info(struct sock *sk, struct sk_buff *skb)
 
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
-	if (ds)
+	if (ds && ds->stack != dmm_nobody)
 		snprintf(name, sizeof(name), "dmm:%s", ds->stack->name);
 	rcu_read_unlock();
 

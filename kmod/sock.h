@@ -14,6 +14,7 @@
 #include <net/tcp.h>
 
 #include "arena.h"
+#include "proto.h"
 #include "route.h"
 #include "stack.h"
 
@@ -27,6 +28,8 @@
  * @slot: its slot's number
  * @gen: its generation
  * @shm: the shared half of the slot; hostile
+ * @conn: it is a connection's: @shm is there before anybody can find the state. A
+ *	listener's comes when it listens, or never; none has rings
  * @path: whither, as the policy saw it, and whence, as the route lookup gave it;
  *	nothing for a listener
  *
@@ -46,6 +49,7 @@
  *
  * @served: of a listener: the worker said that it serves it
  * @ended: the worker said that it knows the socket no more
+ * @aborted: ABORT was posted: the worker will know it no more
  *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*), and
@@ -71,6 +75,7 @@ struct dmm_sock {
 	u32 slot;
 	u32 gen;
 	struct dmm_slot *shm;
+	bool conn;
 	struct dmm_path path;
 
 	struct dmm_ring tx;
@@ -83,6 +88,7 @@ struct dmm_sock {
 	u32 rx_told;
 	bool served;
 	bool ended;
+	bool aborted;
 
 	unsigned long pending;
 	int pending_err;
@@ -115,7 +121,17 @@ static inline struct dmm_sock *dmm_sk(const struct sock *sk)
 					 lockdep_sock_is_held(sk));
 }
 
-/* The same under rcu_read_lock(), for whoever has not the lock. */
+/*
+ * The state of an adopted connection, with its rings, else NULL; under @sk's lock.
+ * Whoever slept asks again: while it did, another thread may have ended the
+ * connection and made anything of the socket, a listener as well.
+ */
+static inline struct dmm_sock *dmm_conn(const struct sock *sk)
+{
+	return dmm_is_adopted(sk) ? dmm_sk(sk) : NULL;
+}
+
+/* The state of @sk under rcu_read_lock(), for whoever has not the lock. */
 static inline struct dmm_sock *dmm_sk_rcu(const struct sock *sk)
 {
 	const struct inet_connection_sock *icsk = inet_csk(sk);
@@ -125,7 +141,16 @@ static inline struct dmm_sock *dmm_sk_rcu(const struct sock *sk)
 	return rcu_dereference(icsk->icsk_ulp_data);
 }
 
-struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk);
+/* Likewise, of a connection, adopted or about to be: its slot may be looked at. */
+static inline struct dmm_sock *dmm_conn_rcu(const struct sock *sk)
+{
+	struct dmm_sock *ds = dmm_sk_rcu(sk);
+
+	return ds && ds->conn ? ds : NULL;
+}
+
+struct dmm_sock *dmm_sock_alloc(struct dmm_stack *stack, struct sock *sk,
+				bool conn);
 int dmm_sock_rings(struct dmm_sock *ds, gfp_t gfp);
 void dmm_sock_put(struct dmm_sock *ds);
 struct sock *dmm_sock_hold_sk(struct dmm_sock *ds);
@@ -133,6 +158,7 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err);
 void dmm_sock_pending(struct sock *sk);
 void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds);
 void dmm_sock_post(struct dmm_sock *ds, u32 op);
+void dmm_sock_post_abort(struct dmm_sock *ds);
 void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds,
 			   bool keepalive);
 

@@ -13,6 +13,7 @@
 #include "trace.h"
 
 struct dmm_totals dmm_totals;
+struct dmm_stack *dmm_nobody;
 
 /* By id. Written under registry_lock, read under RCU. */
 static DEFINE_XARRAY(registry);
@@ -87,14 +88,14 @@ static struct dmm_stack *stack_alloc(u32 id, const char *name)
 	return stack;
 }
 
-static struct dmm_stack *stack_husk(const struct dmm_stack *stack)
+/* A stack that was born dead and has but its names. */
+static struct dmm_stack *stack_husk(u32 id, const char *name, struct net *net)
 {
-	struct dmm_stack *husk = stack_alloc(stack->id, stack->name);
+	struct dmm_stack *husk = stack_alloc(id, name);
 
 	if (!husk)
 		return NULL;
-	husk->net = get_net(stack->net);
-	husk->ifindex = stack->ifindex;
+	husk->net = get_net(net);
 	husk->dead = true;
 	return husk;
 }
@@ -275,7 +276,7 @@ void dmm_stack_down(struct dmm_stack *stack)
 	xa_erase(&registry, stack->id);
 	mutex_unlock(&registry_lock);
 
-	stack->husk = stack_husk(stack);
+	stack->husk = stack_husk(stack->id, stack->name, stack->net);
 	spin_lock_bh(&stack->slot_lock);
 	spin_lock(&stack->op_lock);
 	/* After @husk, for whoever looks at both under a socket's lock. */
@@ -383,13 +384,21 @@ void dmm_stack_slot_free(struct dmm_stack *stack, u32 slot)
 int dmm_stack_init(void)
 {
 	free_wq = alloc_workqueue("dmm", 0, 0);
-	return free_wq ? 0 : -ENOMEM;
+	if (!free_wq)
+		return -ENOMEM;
+	dmm_nobody = stack_husk(DMM_STACK_KERNEL, "", &init_net);
+	if (!dmm_nobody) {
+		destroy_workqueue(free_wq);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 /* At module exit: no file is open, no socket lives; only freeing may be left. */
 void dmm_stack_exit(void)
 {
 	rcu_barrier();		/* sockets, which put their stacks */
+	dmm_stack_put(dmm_nobody);
 	destroy_workqueue(free_wq);
 	rcu_barrier();		/* the stacks' own memory */
 	WARN_ON(!xa_empty(&registry));

@@ -45,7 +45,7 @@ struct dmm_slot_owner {
  * @arena: the shared memory; a husk has none
  * @doorbell: toward the worker, likewise
  * @husk: once down, what listeners know it by until it comes back: a stack that was
- *	born dead and has but the names; NULL before, and without memory
+ *	born dead and has but its names; NULL before, and without memory
  * @slot_lock: the slots; innermost but for @op_lock
  * @dead: no new slots and no more ops; set once, under both @slot_lock and
  *	@op_lock, so either is enough to read it
@@ -110,6 +110,9 @@ struct dmm_totals {
 };
 
 extern struct dmm_totals dmm_totals;
+
+/* Whose listeners are that the kernel serves alone; dead, with no name. */
+extern struct dmm_stack *dmm_nobody;
 
 struct dmm_stack *dmm_stack_create(const struct dmm_attach *attach);
 void dmm_stack_down(struct dmm_stack *stack);
