@@ -35,6 +35,7 @@
 
 #include "adopt.h"
 #include "proto.h"
+#include "protect.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -123,6 +124,8 @@ void dmm_adopt_child(struct sock *sk, struct dmm_sock *ds)
 {
 	hold_module(sk);
 	set_ulp(sk, ds);
+	/* Else the end of it would teach tcp_metrics what nobody measured. */
+	__sk_dst_reset(sk);
 	dmm_adopt_commit(sk);
 }
 
@@ -154,7 +157,7 @@ static enum dmm_fallback check_sock(const struct sock *sk)
 	if (sk->sk_kern_sock || !sk->sk_socket || !sk->sk_socket->file)
 		return DMM_FALLBACK_KERNEL_SOCK;
 	if (sk->sk_type != SOCK_STREAM || sk->sk_protocol != IPPROTO_TCP ||
-	    sk_is_mptcp(sk) || sk->sk_user_data)
+	    sk_is_mptcp(sk))
 		return DMM_FALLBACK_PROTO;
 	if (inet_csk(sk)->icsk_ulp_ops)
 		return DMM_FALLBACK_ULP;
@@ -165,35 +168,6 @@ static enum dmm_fallback check_sock(const struct sock *sk)
 		return DMM_FALLBACK_PROTO;
 	if (sk->sk_state != TCP_CLOSE)
 		return DMM_FALLBACK_STATE;
-	return DMM_FALLBACK_NONE;
-}
-
-/* What the program set on it: can the stack honour that? */
-static enum dmm_fallback check_options(const struct sock *sk)
-{
-	const struct tcp_sock *tp = tcp_sk(sk);
-	const struct inet_sock *inet = inet_sk(sk);
-
-	if (rcu_access_pointer(sk->sk_filter) ||
-	    sock_flag(sk, SOCK_FILTER_LOCKED))
-		return DMM_FALLBACK_FILTER;
-	if (tp->fastopen_req || tp->fastopen_connect)
-		return DMM_FALLBACK_FASTOPEN;
-	if (tp->repair || inet_test_bit(TRANSPARENT, sk) ||
-	    rcu_access_pointer(inet->inet_opt) || READ_ONCE(sk->sk_tsflags) ||
-	    tp->rx_opt.user_mss)
-		return DMM_FALLBACK_SOCKOPT;
-	if (sk->sk_family == AF_INET6 &&
-	    rcu_access_pointer(inet6_sk(sk)->opt))
-		return DMM_FALLBACK_SOCKOPT;
-#ifdef CONFIG_TCP_MD5SIG
-	if (rcu_access_pointer(tp->md5sig_info))
-		return DMM_FALLBACK_SOCKOPT;
-#endif
-#ifdef CONFIG_TCP_AO
-	if (rcu_access_pointer(tp->ao_info))
-		return DMM_FALLBACK_SOCKOPT;
-#endif
 	return DMM_FALLBACK_NONE;
 }
 
@@ -226,8 +200,7 @@ static enum dmm_fallback assign_connect(struct sock *sk,
 	err = dmm_stack_slot_take(stack, ds);
 	if (err) {
 		dmm_sock_put(ds);
-		return err == -ENOSPC ? DMM_FALLBACK_NO_SLOT :
-					DMM_FALLBACK_STACK_DOWN;
+		return dmm_stack_slot_reason(err);
 	}
 	ds->path = path;
 	ds->strict = flags & DMM_ASSIGN_F_STRICT;
@@ -252,7 +225,7 @@ static enum dmm_fallback assign_listen(struct sock *sk,
 static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
 				const struct sockaddr *uaddr, u64 flags)
 {
-	enum dmm_fallback reason = check_sock(sk) ?: check_options(sk);
+	enum dmm_fallback reason = check_sock(sk) ?: dmm_protect_check(sk);
 
 	if (reason)
 		return reason;

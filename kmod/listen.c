@@ -10,11 +10,13 @@
  *
  * The listener's ULP clone op turns each child, whoever made it, into plain TCP.
  */
+#include <linux/inetdevice.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/security.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
+#include <net/addrconf.h>
 #include <net/inet_common.h>
 #include <net/inet_connection_sock.h>
 #include <net/ipv6.h>
@@ -25,6 +27,8 @@
 #include "channel.h"
 #include "listen.h"
 #include "proto.h"
+#include "protect.h"
+#include "relisten.h"
 #include "route.h"
 #include "sock.h"
 #include "stack.h"
@@ -118,14 +122,15 @@ static int listen_start(struct sock *sk, struct dmm_sock *ds)
 	bool strict = ds->strict;
 	int err;
 
-	if (!dmm_listen_route(sk, stack)) {
+	/* Whatever was set since bind(). */
+	reason = dmm_protect_check(sk);
+	if (!reason && !dmm_listen_route(sk, stack))
 		reason = DMM_FALLBACK_ROUTE;
+	if (reason)
 		goto fallback;
-	}
 	err = dmm_stack_slot_take(stack, ds);
 	if (err) {
-		reason = err == -ENOSPC ? DMM_FALLBACK_NO_SLOT :
-					  DMM_FALLBACK_STACK_DOWN;
+		reason = dmm_stack_slot_reason(err);
 		goto fallback;
 	}
 	dmm_adopt_listen(sk);
@@ -189,22 +194,53 @@ static int dmm_listen(struct socket *sock, int backlog)
 	return err;
 }
 
+/* The listener's half in the stack ends, if what it has become asks for that. */
+static void protect_listener(struct sock *sk, struct dmm_sock *ds)
+{
+	enum dmm_fallback reason = dmm_protect_check(sk);
+
+	if (!reason || !ds->posted || sk->sk_state != TCP_LISTEN)
+		return;
+	dmm_fallback(ds->stack, sk, ds->stack->id, reason);
+	dmm_listen_alone(sk, ds);
+}
+
 static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
 				 sockptr_t optval, unsigned int optlen)
 {
 	struct proto *base = dmm_family(sk)->base;
 	int err = base->setsockopt(sk, level, optname, optval, optlen);
+	struct dmm_sock *ds;
 
-	if (err || level != SOL_TCP || optname != TCP_DEFER_ACCEPT)
+	if (err)
 		return err;
-
 	lock_sock(sk);
-	if (dmm_is_listening(sk) && dmm_sk(sk)) {
-		fill_op_listen(sk, dmm_sk(sk));
-		dmm_sock_post(dmm_sk(sk), DMM_OP_LISTEN);
+	ds = dmm_is_listening(sk) ? dmm_sk(sk) : NULL;
+	if (ds && level == SOL_TCP && optname == TCP_DEFER_ACCEPT) {
+		fill_op_listen(sk, ds);
+		dmm_sock_post(ds, DMM_OP_LISTEN);
 	}
+	if (ds)
+		protect_listener(sk, ds);
 	release_sock(sk);
 	return 0;
+}
+
+/* One that the kernel serves alone has no ULP that a program should see. */
+static int dmm_listen_getsockopt(struct sock *sk, int level, int optname,
+				 char __user *optval, int __user *optlen)
+{
+	struct dmm_sock *ds;
+	bool alone;
+
+	rcu_read_lock();
+	ds = dmm_sk_rcu(sk);
+	alone = ds && ds->stack == dmm_nobody;
+	rcu_read_unlock();
+	if (alone && level == SOL_TCP && optname == TCP_ULP)
+		return put_user(0, optlen);
+	return dmm_family(sk)->base->getsockopt(sk, level, optname, optval,
+						optlen);
 }
 
 static int dmm_accept(struct socket *sock, struct socket *newsock,
@@ -274,19 +310,41 @@ static int dmm_listen_disconnect(struct sock *sk, int flags)
 
 /* ---- children --------------------------------------------------------- */
 
-static bool incoming_valid(const struct sock *sk,
-			   const struct dmm_ev_incoming *in)
+/* Could a packet have come by the wire, from there to here? */
+static bool incoming_valid_v4(struct net *net, const struct dmm_ev_incoming *in)
+{
+	return inet_addr_type(net, in->laddr[0]) == RTN_LOCAL &&
+	       !ipv4_is_loopback(in->laddr[0]) &&
+	       !ipv4_is_loopback(in->raddr[0]) &&
+	       !ipv4_is_zeronet(in->raddr[0]) &&
+	       !ipv4_is_lbcast(in->raddr[0]) &&
+	       inet_addr_type(net, in->raddr[0]) == RTN_UNICAST;
+}
+
+static bool incoming_valid_v6(struct net *net, int ifindex,
+			      const struct dmm_ev_incoming *in)
 {
 	const struct in6_addr *laddr = (const struct in6_addr *)in->laddr;
 	const struct in6_addr *raddr = (const struct in6_addr *)in->raddr;
+	int bad = IPV6_ADDR_MULTICAST | IPV6_ADDR_LOOPBACK | IPV6_ADDR_MAPPED;
+	struct net_device *dev = dev_get_by_index_rcu(net, ifindex);
+
+	return dev && !ipv6_addr_any(raddr) && !ipv6_addr_any(laddr) &&
+	       !((ipv6_addr_type(raddr) | ipv6_addr_type(laddr)) & bad) &&
+	       ipv6_chk_addr(net, laddr, dev, 0) &&
+	       !ipv6_chk_addr(net, raddr, dev, 0);
+}
+
+static bool incoming_valid(const struct sock *sk, const struct dmm_sock *ds,
+			   const struct dmm_ev_incoming *in)
+{
+	const struct in6_addr *laddr = (const struct in6_addr *)in->laddr;
 
 	if (in->lport != inet_sk(sk)->inet_sport || !in->rport)
 		return false;
 
 	if (in->family == AF_INET) {
-		if (!in->laddr[0] || !in->raddr[0] ||
-		    ipv4_is_multicast(in->raddr[0]) ||
-		    ipv4_is_lbcast(in->raddr[0]))
+		if (!incoming_valid_v4(sock_net(sk), in))
 			return false;
 		if (sk->sk_family == AF_INET6 && ipv6_only_sock(sk))
 			return false;
@@ -297,9 +355,7 @@ static bool incoming_valid(const struct sock *sk,
 	}
 	if (in->family != AF_INET6 || sk->sk_family != AF_INET6)
 		return false;
-	if (ipv6_addr_any(laddr) || ipv6_addr_any(raddr) ||
-	    ipv6_addr_is_multicast(raddr) || ipv6_addr_v4mapped(raddr) ||
-	    ipv6_addr_v4mapped(laddr))
+	if (!incoming_valid_v6(sock_net(sk), ds->stack->ifindex, in))
 		return false;
 	return ipv6_addr_any(&sk->sk_v6_rcv_saddr) ||
 	       ipv6_addr_equal(&sk->sk_v6_rcv_saddr, laddr);
@@ -350,10 +406,20 @@ static struct sk_buff *incoming_skb(const struct dmm_ev_incoming *in, u32 seq)
 	return skb;
 }
 
+/* Its peer is one of the stack's device, and only there. */
+static bool is_link_local(const struct inet_request_sock *ireq)
+{
+	return ireq->ireq_family == AF_INET6 &&
+	       ipv6_addr_type(&ireq->ir_v6_rmt_addr) & IPV6_ADDR_LINKLOCAL;
+}
+
 static struct request_sock *incoming_req(struct sock *sk,
 					 const struct dmm_ev_incoming *in,
-					 int ifindex, u32 seq)
+					 const struct dmm_stack *stack, u32 seq)
 {
+	/* Its route is looked up as if bound to the device, as connect()'s is. */
+	int own_ifindex = stack->flags & DMM_ATTACH_F_ROUTE_OWN ?
+			  stack->ifindex : 0;
 	struct inet_request_sock *ireq;
 	struct request_sock *req;
 
@@ -384,7 +450,7 @@ static struct request_sock *incoming_req(struct sock *sk,
 	ireq->ir_num = ntohs(in->lport);
 	ireq->ir_rmt_port = in->rport;
 	ireq->ir_mark = READ_ONCE(sk->sk_mark);
-	ireq->ir_iif = sk->sk_bound_dev_if;
+	ireq->ir_iif = sk->sk_bound_dev_if ?: own_ifindex;
 	if (in->family == AF_INET) {
 		sk_rcv_saddr_set(req_to_sk(req), in->laddr[0]);
 		sk_daddr_set(req_to_sk(req), in->raddr[0]);
@@ -395,10 +461,8 @@ static struct request_sock *incoming_req(struct sock *sk,
 		memcpy(&ireq->ir_v6_rmt_addr, in->raddr,
 		       sizeof(ireq->ir_v6_rmt_addr));
 		ireq->ireq_family = AF_INET6;
-		/* A link-local peer is one of the stack's device. */
-		if (ipv6_addr_type(&ireq->ir_v6_rmt_addr) &
-		    IPV6_ADDR_LINKLOCAL)
-			ireq->ir_iif = ifindex;
+		if (is_link_local(ireq))
+			ireq->ir_iif = stack->ifindex;
 	}
 	ireq->snd_wscale = 0;
 	ireq->rcv_wscale = 0;
@@ -426,6 +490,9 @@ static struct sock *incoming_child(struct sock *sk, struct sk_buff *skb,
 #else
 	child = ops->syn_recv_sock(sk, skb, req, NULL, NULL, &own_req);
 #endif
+	/* It was for the route alone. */
+	if (child && !is_link_local(inet_rsk(req)))
+		WRITE_ONCE(child->sk_bound_dev_if, sk->sk_bound_dev_if);
 	/*
 	 * Without a request to take the place of, a four-tuple that is taken
 	 * (offered twice, or a native one's) gives NULL.
@@ -440,13 +507,15 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 {
 	struct dmm_stack *stack = listener->stack;
 	struct dmm_sock *ds;
+	int err;
 
-	if (rcu_access_pointer(child->sk_filter))
-		return false;
 	ds = dmm_sock_alloc(stack, child, true);
 	if (!ds)
 		return false;
-	if (dmm_stack_slot_take(stack, ds)) {
+	err = dmm_stack_slot_take(stack, ds);
+	if (err) {
+		dmm_fallback(stack, child, stack->id,
+			     dmm_stack_slot_reason(err));
 		dmm_sock_put(ds);
 		return false;
 	}
@@ -521,15 +590,20 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 		     const struct dmm_ev_incoming *in)
 {
 	u32 seq = get_random_u32();
+	enum dmm_fallback reason;
 	struct request_sock *req;
 	struct sk_buff *skb;
 	struct sock *child;
 
-	if (sk->sk_state != TCP_LISTEN || !incoming_valid(sk, in))
+	if (sk->sk_state != TCP_LISTEN || !incoming_valid(sk, ds, in))
 		return false;
-	/* Attached since; the stack cannot run it: the kernel goes on alone. */
-	if (rcu_access_pointer(sk->sk_filter)) {
-		dmm_fallback(ds->stack, sk, ds->stack->id, DMM_FALLBACK_FILTER);
+	/*
+	 * Set since, by a call that does not come by us, or on its cgroup: the kernel
+	 * goes on alone.
+	 */
+	reason = dmm_protect_check(sk);
+	if (reason) {
+		dmm_fallback(ds->stack, sk, ds->stack->id, reason);
 		dmm_sock_post_abort(ds);
 		return true;
 	}
@@ -541,7 +615,7 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 	}
 
 	skb = incoming_skb(in, seq);
-	req = incoming_req(sk, in, ds->stack->ifindex, seq);
+	req = incoming_req(sk, in, ds->stack, seq);
 	child = NULL;
 	if (skb && req && !security_inet_conn_request(sk, skb, req))
 		child = incoming_child(sk, skb, req);
@@ -594,6 +668,7 @@ void dmm_listen_proto_init(struct dmm_family *f)
 	f->listening.disconnect = dmm_listen_disconnect;
 	f->listening.release_cb = dmm_release_cb;
 	f->listening.setsockopt = dmm_listen_setsockopt;
+	f->listening.getsockopt = dmm_listen_getsockopt;
 #ifdef CONFIG_BPF_SYSCALL
 	f->listening.psock_update_sk_prot = NULL;	/* no sockmap */
 #endif

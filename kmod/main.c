@@ -13,7 +13,8 @@
  *	listen.c	listeners, and the children that a stack brings
  *	relisten.c	listeners whose stack went away
  *	netlink.c	listing
- *	refresh.c	what `ss` shows, kept fresh
+ *	protect.c	what keeps a socket native, or makes it so
+ *	watch.c		once a second: time-outs, and what `ss` shows
  */
 #include <linux/module.h>
 #include <linux/rcupdate.h>

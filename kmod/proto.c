@@ -18,6 +18,7 @@
 #include "adopt.h"
 #include "channel.h"
 #include "proto.h"
+#include "protect.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -388,6 +389,20 @@ static int dmm_abort(struct sock *sk, int err)
 	return ret;
 }
 
+/* Its cgroup has come to filter packets: a stack's would go past that. */
+static void end_if_forbidden(struct sock *sk)
+{
+	struct dmm_sock *ds = dmm_conn(sk);
+
+	if (likely(!dmm_protect_forbids(sk)) || !ds)
+		return;
+	local_bh_disable();
+	bh_lock_sock(sk);
+	dmm_protect_end(sk, ds);
+	bh_unlock_sock(sk);
+	local_bh_enable();
+}
+
 /* ---- sending ---------------------------------------------------------- */
 
 /* Wait until there is room; 0, or why not. */
@@ -514,6 +529,7 @@ static int dmm_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 		return dmm_family(sk)->base->sendmsg(sk, msg, size);
 	}
 
+	end_if_forbidden(sk);
 	/* The bytes are copied; the notification says so, as TCP's may. */
 	if (msg->msg_flags & MSG_ZEROCOPY && size && !msg->msg_ubuf &&
 	    sock_flag(sk, SOCK_ZEROCOPY)) {
@@ -709,6 +725,7 @@ static int dmm_recvmsg(struct sock *sk, struct msghdr *msg, size_t len,
 		release_sock(sk);
 		return dmm_family(sk)->base->recvmsg(sk, msg, len, flags, addr_len);
 	}
+	end_if_forbidden(sk);
 	ret = recvmsg_locked(sk, msg, len, flags);
 	ds = dmm_conn(sk);
 	if (ds)

@@ -24,6 +24,7 @@
 #include "adopt.h"
 #include "listen.h"
 #include "proto.h"
+#include "protect.h"
 #include "relisten.h"
 #include "route.h"
 #include "sock.h"
@@ -92,20 +93,22 @@ static int offer(struct sock *sk, struct dmm_sock *ds, struct dmm_stack *stack)
 
 	if (sk->sk_state != TCP_LISTEN)
 		return 0;
-	if (!dmm_listen_route(sk, stack)) {
+	reason = dmm_protect_check(sk);
+	if (!reason && !dmm_listen_route(sk, stack))
 		reason = DMM_FALLBACK_ROUTE;
+	if (reason)
 		goto fallback;
-	}
 	new = dmm_sock_alloc(stack, sk, false);
 	if (!new) {
 		reason = DMM_FALLBACK_NO_MEMORY;
 		goto fallback;
 	}
 	err = dmm_stack_slot_take(stack, new);
-	if (err == -ENOSPC)
-		reason = DMM_FALLBACK_NO_SLOT;
-	if (err)
+	if (err) {
+		if (err != -ESHUTDOWN)
+			reason = dmm_stack_slot_reason(err);
 		goto fallback;
+	}
 
 	exchange(sk, ds, new);
 	/* Should this fail: dmm_stack_down() comes by this slot, and sends ERROR. */

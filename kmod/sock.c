@@ -138,6 +138,8 @@ u32 dmm_sock_rx_avail(const struct dmm_sock *ds)
 {
 	u32 avail;
 
+	if (unlikely(READ_ONCE(ds->barred)))
+		return 0;
 	/* Pairs with the worker's store-release after it filled the ring. */
 	avail = smp_load_acquire(&ds->shm->rx_prod) - READ_ONCE(ds->rx_cons);
 	return avail <= ds->stack->arena->geo.rx_size ? avail : DMM_RING_BROKEN;
@@ -264,17 +266,23 @@ static int error_checked(const struct sock *sk, int err)
 }
 
 /* The connection is no more; as tcp_done_with_error(). */
-static void sock_reset(struct sock *sk, int err)
+static void sock_done(struct sock *sk, int err)
 {
 	if (sk->sk_state == TCP_CLOSE)
 		return;
 
-	WRITE_ONCE(sk->sk_err, error_checked(sk, err));
+	WRITE_ONCE(sk->sk_err, err);
 	/* Pairs with smp_rmb() in dmm_poll(). */
 	smp_wmb();
 	tcp_done(sk);
 	if (!sock_flag(sk, SOCK_DEAD))
 		sk_error_report(sk);
+}
+
+/* The worker says so: it may say much. */
+static void sock_reset(struct sock *sk, int err)
+{
+	sock_done(sk, error_checked(sk, err));
 }
 
 static bool sock_connected(struct sock *sk)
@@ -543,6 +551,18 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 }
 
 /**
+ * dmm_sock_fail - this side ends a connection
+ * @sk: the socket; the caller holds its spinlock, and nobody owns it, or the caller
+ * @ds: its state
+ * @err: what the program hears, positive
+ */
+void dmm_sock_fail(struct sock *sk, struct dmm_sock *ds, int err)
+{
+	dmm_sock_post_abort(ds);
+	sock_done(sk, err);
+}
+
+/**
  * dmm_sock_broken - the worker wrote an impossible index: the socket is lost
  * @sk: the socket; the caller holds lock_sock()
  * @ds: its state
@@ -550,10 +570,9 @@ void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err)
 void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds)
 {
 	count_bad(ds, 0);
-	dmm_sock_post(ds, DMM_OP_ABORT);
 	local_bh_disable();
 	bh_lock_sock(sk);
-	sock_reset(sk, ECONNRESET);
+	dmm_sock_fail(sk, ds, error_checked(sk, ECONNRESET));
 	bh_unlock_sock(sk);
 	local_bh_enable();
 }
@@ -568,6 +587,19 @@ void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds)
 void dmm_sock_post(struct dmm_sock *ds, u32 op)
 {
 	dmm_ops_post(ds, BIT(op));
+}
+
+/**
+ * dmm_sock_post_abort - the worker is to forget the socket
+ * @ds: its state; what the worker never heard of, or ended itself, it is not told of
+ *
+ * In any context.
+ */
+void dmm_sock_post_abort(struct dmm_sock *ds)
+{
+	if (READ_ONCE(ds->posted) && !READ_ONCE(ds->ended) &&
+	    !xchg(&ds->aborted, true))
+		dmm_sock_post(ds, DMM_OP_ABORT);
 }
 
 /**
@@ -600,19 +632,6 @@ static u32 fin_timeout_ms(const struct sock *sk)
 		  READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_fin_timeout);
 
 	return max(jiffies_to_msecs(max(val, 0)), 1U);
-}
-
-/**
- * dmm_sock_post_abort - the worker is to forget the socket
- * @ds: its state; what the worker never heard of, or ended itself, it is not told of
- *
- * In any context.
- */
-void dmm_sock_post_abort(struct dmm_sock *ds)
-{
-	if (READ_ONCE(ds->posted) && !READ_ONCE(ds->ended) &&
-	    !xchg(&ds->aborted, true))
-		dmm_sock_post(ds, DMM_OP_ABORT);
 }
 
 /**
@@ -686,7 +705,7 @@ static int ulp_get_info(struct sock *sk, struct sk_buff *skb)
 
 	rcu_read_lock();
 	ds = dmm_sk_rcu(sk);
-	if (ds && ds->stack != dmm_nobody)
+	if (ds)
 		snprintf(name, sizeof(name), "dmm:%s", ds->stack->name);
 	rcu_read_unlock();
 

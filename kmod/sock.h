@@ -45,11 +45,17 @@
  * @strict: DMM_ASSIGN_F_STRICT
  *
  * Without a lock:
+ * @barred: there is nothing to read, whatever the worker says; see protect.c
  * @rx_told: the index up to which whoever sleeps was told of received bytes
  *
  * @served: of a listener: the worker said that it serves it
  * @ended: the worker said that it knows the socket no more
  * @aborted: ABORT was posted: the worker will know it no more
+ *
+ * Of watch.c, under the socket's spinlock:
+ * @moved: when something last moved, jiffies
+ * @moved_cons: the worker's index, as it was then
+ * @moved_state: the socket's, likewise
  *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*), and
@@ -85,10 +91,15 @@ struct dmm_sock {
 	u32 opt_seq;
 	bool posted;
 	bool strict;
+	bool barred;
 	u32 rx_told;
 	bool served;
 	bool ended;
 	bool aborted;
+
+	unsigned long moved;
+	u32 moved_cons;
+	u8 moved_state;
 
 	unsigned long pending;
 	int pending_err;
@@ -156,6 +167,7 @@ void dmm_sock_put(struct dmm_sock *ds);
 struct sock *dmm_sock_hold_sk(struct dmm_sock *ds);
 void dmm_sock_event(struct dmm_sock *ds, unsigned long events, int err);
 void dmm_sock_pending(struct sock *sk);
+void dmm_sock_fail(struct sock *sk, struct dmm_sock *ds, int err);
 void dmm_sock_broken(struct sock *sk, struct dmm_sock *ds);
 void dmm_sock_post(struct dmm_sock *ds, u32 op);
 void dmm_sock_post_abort(struct dmm_sock *ds);

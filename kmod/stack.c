@@ -7,7 +7,7 @@
 
 #include "arena.h"
 #include "channel.h"
-#include "refresh.h"
+#include "watch.h"
 #include "sock.h"
 #include "stack.h"
 #include "trace.h"
@@ -82,7 +82,7 @@ static struct dmm_stack *stack_alloc(u32 id, const char *name)
 	mutex_init(&stack->ev_lock);
 	init_waitqueue_head(&stack->answers);
 	INIT_LIST_HEAD(&stack->op_backlog);
-	dmm_refresh_init(stack);
+	dmm_watch_init(stack);
 	stack->id = id;
 	strscpy(stack->name, name, sizeof(stack->name));
 	return stack;
@@ -284,7 +284,7 @@ void dmm_stack_down(struct dmm_stack *stack)
 	spin_unlock(&stack->op_lock);
 	spin_unlock_bh(&stack->slot_lock);
 
-	dmm_refresh_stop(stack);
+	dmm_watch_stop(stack);
 	/* From here on nobody takes a slot or posts an op. */
 	for (i = 0; i < stack->arena->geo.nslots; i++) {
 		rcu_read_lock();
@@ -335,10 +335,16 @@ int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds)
 	refcount_inc(&ds->refs);
 	rcu_assign_pointer(owner->ds, ds);
 	if (!stack->nsocks++)
-		dmm_refresh_start(stack);
+		dmm_watch_start(stack);
 out:
 	spin_unlock_bh(&stack->slot_lock);
 	return err;
+}
+
+/* Why dmm_stack_slot_take() gave none. */
+enum dmm_fallback dmm_stack_slot_reason(int err)
+{
+	return err == -ENOSPC ? DMM_FALLBACK_NO_SLOT : DMM_FALLBACK_STACK_DOWN;
 }
 
 /**
@@ -386,7 +392,7 @@ int dmm_stack_init(void)
 	free_wq = alloc_workqueue("dmm", 0, 0);
 	if (!free_wq)
 		return -ENOMEM;
-	dmm_nobody = stack_husk(DMM_STACK_KERNEL, "", &init_net);
+	dmm_nobody = stack_husk(DMM_STACK_KERNEL, "kernel", &init_net);
 	if (!dmm_nobody) {
 		destroy_workqueue(free_wq);
 		return -ENOMEM;

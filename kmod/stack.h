@@ -59,7 +59,7 @@ struct dmm_slot_owner {
  * @ev_lock: serialises consumers of the event ring; a sleeping lock
  * @ev_cons: this side's consumer index; under @ev_lock
  * @answers: those who wait for an event about a listener
- * @refresh: see refresh.c; runs while there are sockets
+ * @watch: see watch.c; runs while there are sockets
  * @adopted: sockets adopted so far
  * @bad_events: events dropped
  * @stale_events: those of them for a past generation
@@ -94,7 +94,7 @@ struct dmm_stack {
 	u32 ev_cons;
 	wait_queue_head_t answers;
 
-	struct delayed_work refresh;
+	struct delayed_work watch;
 
 	atomic64_t adopted;
 	atomic64_t bad_events;
@@ -111,7 +111,7 @@ struct dmm_totals {
 
 extern struct dmm_totals dmm_totals;
 
-/* Whose listeners are that the kernel serves alone; dead, with no name. */
+/* Whose listeners are that the kernel serves alone: "kernel", dead for good. */
 extern struct dmm_stack *dmm_nobody;
 
 struct dmm_stack *dmm_stack_create(const struct dmm_attach *attach);
@@ -124,6 +124,7 @@ void dmm_stack_exit(void);
 
 int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds);
 bool dmm_stack_slot_done(struct dmm_stack *stack, struct dmm_sock *ds);
+enum dmm_fallback dmm_stack_slot_reason(int err);
 void dmm_stack_slot_free(struct dmm_stack *stack, u32 slot);
 
 int dmm_fallback(struct dmm_stack *stack, const struct sock *sk, u32 id,

@@ -385,6 +385,31 @@ int puppet_kick(struct puppet *p, __u64 *bad)
 	return dmm_device_kick(p->dev, bad);
 }
 
+static int find_listener(struct puppet *p, __u16 lport)
+{
+	__u32 i;
+
+	for (i = 0; i < dmm_chan_nslots(p->chan); i++)
+		if (p->conns[i].gen && p->conns[i].listener &&
+		    p->conns[i].port == lport)
+			return i;
+	return -1;
+}
+
+int puppet_listener(struct puppet *p, __u16 lport, __u32 *slot, __u32 *gen)
+{
+	int i;
+
+	pthread_mutex_lock(&p->lock);
+	i = find_listener(p, lport);
+	if (i >= 0) {
+		*slot = i;
+		*gen = p->conns[i].gen;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return i < 0 ? -1 : 0;
+}
+
 int puppet_call(struct puppet *p, const struct puppet_caller *caller)
 {
 	struct dmm_event ev = {
@@ -397,9 +422,8 @@ int puppet_call(struct puppet *p, const struct puppet_caller *caller)
 			.ttl = 64,
 		},
 	};
-	int ret = -1;
+	int ret = -1, i;
 	__u64 bad = 0;
-	__u32 i;
 
 	inet_pton(ev.incoming.family, caller->v6 ? WORLD_ADDR6 : WORLD_ADDR,
 		  ev.incoming.laddr);
@@ -407,10 +431,8 @@ int puppet_call(struct puppet *p, const struct puppet_caller *caller)
 		  ev.incoming.raddr);
 
 	pthread_mutex_lock(&p->lock);
-	for (i = 0; i < dmm_chan_nslots(p->chan); i++) {
-		if (!p->conns[i].gen || !p->conns[i].listener ||
-		    p->conns[i].port != caller->lport)
-			continue;
+	i = find_listener(p, caller->lport);
+	if (i >= 0) {
 		ev.slot = i;
 		ev.gen = p->conns[i].gen;
 		dmm_chan_event_put(p->chan, &ev);
@@ -418,7 +440,6 @@ int puppet_call(struct puppet *p, const struct puppet_caller *caller)
 		if (dmm_device_kick(p->dev, &bad) > 0 && !bad)
 			ret = 0;
 		p->stats.bad += bad;
-		break;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return ret;

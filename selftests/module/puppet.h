@@ -108,6 +108,9 @@ int puppet_call(struct puppet *p, const struct puppet_caller *caller);
  */
 void puppet_lie(struct puppet *p, __u32 what, __u32 more);
 
+/* Slot and generation of the listener on a port; 0, or -1 if there is none. */
+int puppet_listener(struct puppet *p, __u16 lport, __u32 *slot, __u32 *gen);
+
 /* Slot and generation of the last connection, listener or child. */
 void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen);
 

@@ -30,6 +30,7 @@
 struct world {
 	struct hooks_bpf *hooks;
 	struct bpf_link *links[LINKS];
+	struct bpf_link *guard;
 	int home_net;
 	char root[256];		/* cgroup2's mount point */
 	char cgroup[300];
@@ -141,6 +142,7 @@ void world_leave(struct world *w)
 		return;
 	for (i = 0; i < LINKS; i++)
 		bpf_link__destroy(w->links[i]);
+	bpf_link__destroy(w->guard);
 	hooks_bpf__destroy(w->hooks);
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->root);
 	write_file(procs, "0");
@@ -164,6 +166,28 @@ void world_rule(struct world *w, int present)
 void world_deny(struct world *w, int deny)
 {
 	w->hooks->bss->deny = deny;
+}
+
+int world_guard(struct world *w, int present)
+{
+	int dir;
+
+	bpf_link__destroy(w->guard);
+	w->guard = NULL;
+	if (!present)
+		return 0;
+	dir = open(w->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	w->guard = bpf_program__attach_cgroup(w->hooks->progs.guard, dir);
+	close(dir);
+	return w->guard ? 0 : die("attach");
+}
+
+int world_sysctl(const char *name, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
+	return write_file(path, value);
 }
 
 void world_detach(struct world *w)

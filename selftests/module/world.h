@@ -36,6 +36,12 @@ void world_rule(struct world *w, int present);
 /* Shall connect() fail with EPERM, after the verdict? */
 void world_deny(struct world *w, int deny);
 
+/* Attach a program that filters packets to the cgroup, or take it away; 0 or -1. */
+int world_guard(struct world *w, int present);
+
+/* Write a sysctl of the namespace, below /proc/sys/net; 0 or -1. */
+int world_sysctl(const char *name, const char *value);
+
 /* No hooks any more: nobody judges. */
 void world_detach(struct world *w);
 
