@@ -476,6 +476,148 @@ TEST_F(listen, lies_about_the_listener)
 	EXPECT_EQ(TCP_LISTEN, tcp_state(self->fd));
 }
 
+/* It waits, it is told, it answers. */
+static void expect_whole(struct __test_metadata *_metadata, int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	char in[5];
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, world_adopted(fd));
+	ASSERT_EQ(5, write(fd, "whole", 5));
+	EXPECT_EQ(1, poll(&pfd, 1, 5000));
+	EXPECT_EQ(POLLIN, pfd.revents);
+	EXPECT_EQ(5, recv(fd, in, 5, MSG_DONTWAIT | MSG_WAITALL));
+	close(fd);
+}
+
+static int end_listener(struct puppet *p)
+{
+	struct dmm_event ev = { .ev = DMM_EV_GONE };
+	__u64 dropped = 0;
+	int ret;
+
+	puppet_freeze(p);
+	ret = puppet_listener(p, PORT, &ev.slot, &ev.gen);
+	dmm_chan_event_put(puppet_chan(p), &ev);
+	puppet_kick(p, &dropped);
+	puppet_thaw(p);
+	return ret ? ret : (int)dropped;
+}
+
+/* The worker ends the listener while its children wait: they are the stack's yet. */
+TEST_F(listen, children_of_one_that_ended)
+{
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	ASSERT_EQ(0, end_listener(self->p));
+	expect_whole(_metadata, accept(self->fd, NULL, NULL));
+}
+
+TEST_F(listen, ended_closes_with_children_waiting)
+{
+	struct puppet_stats stats;
+	int i;
+
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	ASSERT_EQ(0, end_listener(self->p));
+	close(self->fd);
+	self->fd = -1;
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_ABORT] == 3)
+			break;
+		usleep(10000);
+	}
+	EXPECT_EQ(3, stats.ops[DMM_OP_ABORT]);
+}
+
+static int shared(int family, const char *addr)
+{
+	int fd = bound(family, addr, PORT + 1), one = 1;
+
+	close(fd);
+	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	if (family == AF_INET) {
+		struct sockaddr_in sin = {
+			.sin_family = AF_INET,
+			.sin_port = htons(PORT + 1),
+			.sin_addr.s_addr = inet_addr(addr),
+		};
+
+		bind(fd, (struct sockaddr *)&sin, sizeof(sin));
+	} else {
+		struct sockaddr_in6 sin6 = {
+			.sin6_family = AF_INET6,
+			.sin6_port = htons(PORT + 1),
+		};
+
+		inet_pton(AF_INET6, addr, &sin6.sin6_addr);
+		bind(fd, (struct sockaddr *)&sin6, sizeof(sin6));
+	}
+	listen(fd, 16);
+	return fd;
+}
+
+/* tcp_migrate_req: what waits at a listener that closes goes to its sibling. */
+TEST_F(listen, children_migrate_to_a_native_one)
+{
+	int from, to;
+
+	ASSERT_EQ(0, world_sysctl("ipv4/tcp_migrate_req", "1"));
+	from = shared(variant->family, variant->bind);
+	world_rule(self->w, 0);
+	to = shared(variant->family, variant->bind);
+	ASSERT_EQ(1, world_adopted(from));
+	ASSERT_EQ(0, world_adopted(to));
+	self->caller.lport = PORT + 1;
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	close(from);
+	expect_whole(_metadata, accept(to, NULL, NULL));
+	close(to);
+}
+
+/* More than the arena has slots: none for the child, and none is lost. */
+TEST_F(listen, no_slot_for_a_child)
+{
+	struct puppet_opts opts = {
+		.name = "small",
+		.id = WORLD_STACK,
+		.ifindex = world_ifindex(self->w),
+		.nslots = 4,
+	};
+	__u64 before = world_fallbacks(DMM_FALLBACK_NO_SLOT);
+	int fds[3], i, fd;
+
+	close(self->fd);
+	puppet_kill(self->p);
+	self->p = puppet_start(&opts);
+	ASSERT_NE(NULL, self->p);
+	self->fd = bound(variant->family, variant->bind, PORT);
+	ASSERT_EQ(0, listen(self->fd, 16));
+	fcntl(self->fd, F_SETFL, O_NONBLOCK);
+
+	for (i = 0; i < 8; i++)
+		ASSERT_EQ(0, call(self->p, &self->caller));
+	EXPECT_EQ(before + 5, world_fallbacks(DMM_FALLBACK_NO_SLOT));
+	for (i = 0; i < 3; i++)
+		fds[i] = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, fds[2]);
+	EXPECT_EQ(-1, accept(self->fd, NULL, NULL));
+	/* The port of those that were dropped is free of them. */
+	for (i = 0; i < 3; i++)
+		expect_whole(_metadata, fds[i]);
+	for (i = 0; i < 500; i++) {
+		call(self->p, &self->caller);
+		fd = accept(self->fd, NULL, NULL);
+		if (fd >= 0)
+			break;
+		usleep(10000);
+	}
+	expect_whole(_metadata, fd);
+}
+
 static long overflows(void)
 {
 	FILE *f = popen("nstat -asz TcpExtListenOverflows | "
