@@ -244,7 +244,8 @@ int dmm_events_consume(struct dmm_stack *stack, u32 *events, u32 *bad)
 		for (i = 0; i < ARRAY_SIZE(ev.raw); i++)
 			ev.raw[i] = READ_ONCE(shm->raw[i]);
 		stack->ev_cons++;
-		++*events;
+		if (!(++*events % 64))
+			cond_resched();
 		if (event_deliver(stack, &ev))
 			continue;
 		++*bad;

@@ -101,13 +101,18 @@ int dmm_listen_post(struct sock *sk, struct dmm_sock *ds)
  * after the one is accepted, after the other refused. So both wait for the worker to
  * have heard, without any lock, but not long, for it may be stuck: then the kernel
  * serves the listener meanwhile, or a connection may be reset instead of refused.
+ * While it is stuck not each of them waits: a program with a thousand listeners exits.
  * Consumes a reference to @ds.
  */
 static void answer_wait(struct dmm_sock *ds, const bool *answer)
 {
-	wait_event_killable_timeout(ds->stack->answers,
-				    READ_ONCE(*answer) || READ_ONCE(ds->ended),
-				    ANSWER_TIMEOUT);
+	struct dmm_stack *stack = ds->stack;
+
+	if (time_after_eq(jiffies, READ_ONCE(stack->deaf_until)) &&
+	    !wait_event_killable_timeout(stack->answers,
+					 READ_ONCE(*answer) ||
+					 READ_ONCE(ds->ended), ANSWER_TIMEOUT))
+		WRITE_ONCE(stack->deaf_until, jiffies + HZ);
 	dmm_sock_put(ds);
 }
 

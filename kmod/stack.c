@@ -81,7 +81,9 @@ static struct dmm_stack *stack_alloc(u32 id, const char *name)
 	spin_lock_init(&stack->op_lock);
 	mutex_init(&stack->ev_lock);
 	init_waitqueue_head(&stack->answers);
+	stack->deaf_until = jiffies;
 	INIT_LIST_HEAD(&stack->op_backlog);
+	xa_init_flags(&stack->shares, XA_FLAGS_LOCK_BH);
 	dmm_watch_init(stack);
 	stack->id = id;
 	strscpy(stack->name, name, sizeof(stack->name));

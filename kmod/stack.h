@@ -59,6 +59,7 @@ struct dmm_slot_owner {
  * @ev_lock: serialises consumers of the event ring; a sleeping lock
  * @ev_cons: this side's consumer index; under @ev_lock
  * @answers: those who wait for an event about a listener
+ * @deaf_until: one has waited in vain; nobody does until then, jiffies
  * @watch: see watch.c; runs while there are sockets
  * @adopted: sockets adopted so far
  * @bad_events: events dropped
@@ -93,6 +94,7 @@ struct dmm_stack {
 	struct mutex ev_lock;		/* consuming the event ring */
 	u32 ev_cons;
 	wait_queue_head_t answers;
+	unsigned long deaf_until;
 
 	struct delayed_work watch;
 
