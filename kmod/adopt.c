@@ -197,7 +197,7 @@ static enum dmm_fallback assign_connect(struct sock *sk,
 	ds = dmm_sock_alloc(stack, sk, true);
 	if (!ds)
 		return DMM_FALLBACK_NO_MEMORY;
-	err = dmm_stack_slot_take(stack, ds);
+	err = dmm_stack_slot_take(stack, ds, sk);
 	if (err) {
 		dmm_sock_put(ds);
 		return dmm_stack_slot_reason(err);

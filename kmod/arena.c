@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/file.h>
+#include <linux/falloc.h>	/* after what has its types */
 #include <linux/highmem.h>
 #include <linux/mm.h>
+#include <linux/memcontrol.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
+#include <net/sock.h>
 
 #include "arena.h"
 
@@ -187,9 +191,23 @@ int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size, gfp_t gfp)
 {
 	ring->off = off;
 	ring->size = size;
+	mutex_init(&ring->lock);
 	ring->pages = kcalloc(size >> PAGE_SHIFT, sizeof(*ring->pages),
 			      gfp | __GFP_ACCOUNT);
 	return ring->pages ? 0 : -ENOMEM;
+}
+
+static void ring_unpin(struct dmm_ring *ring)
+{
+	u32 i;
+
+	for (i = 0; i < ring->size >> PAGE_SHIFT && ring->npages; i++) {
+		if (!ring->pages[i])
+			continue;
+		unpin_user_page(ring->pages[i]);
+		ring->pages[i] = NULL;
+		ring->npages--;
+	}
 }
 
 /**
@@ -200,95 +218,160 @@ int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size, gfp_t gfp)
  */
 void dmm_ring_free(struct dmm_ring *ring)
 {
-	u32 i;
-
 	if (!ring->pages)
 		return;
-	for (i = 0; i < ring->size >> PAGE_SHIFT; i++)
-		if (ring->pages[i])
-			unpin_user_page(ring->pages[i]);
+	ring_unpin(ring);
 	kfree(ring->pages);
 	ring->pages = NULL;
 }
 
-/* The page that holds index @idx, pinned at the ring's first touch of it. */
-static struct page *ring_page(const struct dmm_arena *arena,
-			      struct dmm_ring *ring, u32 idx)
+/**
+ * dmm_ring_let_go - hold none of an empty ring's pages any more
+ * @ring: the ring; the caller holds the socket's spinlock, and nobody owns it
+ *
+ * The arena has them yet: dmm_ring_trim(), or the worker, gives them back.
+ */
+void dmm_ring_let_go(struct dmm_ring *ring)
 {
-	u32 pos = idx & (ring->size - 1), n = pos >> PAGE_SHIFT;
-	loff_t start = ring->off + round_down(pos, PAGE_SIZE);
+	ring_unpin(ring);
+	WRITE_ONCE(ring->trim, true);
+}
+
+/**
+ * dmm_ring_punch - give the memory of a ring back
+ * @arena: the arena
+ * @ring: a ring of which nobody holds a page, and nobody will; its @off and @size
+ *
+ * May sleep. Should it fail, the memory stays: it is the arena's.
+ */
+void dmm_ring_punch(const struct dmm_arena *arena, const struct dmm_ring *ring)
+{
+	vfs_fallocate(arena->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      ring->off, ring->size);
+}
+
+/**
+ * dmm_ring_trim - give the memory of a ring back that was let go
+ * @arena: the arena
+ * @ring: a ring that this side fills; kept alive by the caller
+ *
+ * Unless somebody writes to it again. May sleep, but for no program's sake.
+ */
+void dmm_ring_trim(const struct dmm_arena *arena, struct dmm_ring *ring)
+{
+	if (!READ_ONCE(ring->trim))
+		return;
+	mutex_lock(&ring->lock);
+	if (ring->trim) {
+		WRITE_ONCE(ring->trim, false);
+		dmm_ring_punch(arena, ring);
+	}
+	mutex_unlock(&ring->lock);
+}
+
+/* Who pays for a page that is not there yet: whose socket it is. */
+static struct mem_cgroup *owner_memcg(const struct sock *sk)
+{
+#ifdef CONFIG_MEMCG
+	return sk->sk_memcg;
+#else
+	return NULL;
+#endif
+}
+
+/* Pin the page that begins at @pos of the ring; NULL if it cannot be had. */
+static struct page *ring_pin(const struct sock *sk,
+			     const struct dmm_arena *arena,
+			     struct dmm_ring *ring, u32 pos)
+{
+	loff_t start = ring->off + pos;
+	struct mem_cgroup *old;
 	struct folio *folio;
 	pgoff_t offset;
 	long ret;
 
-	if (likely(ring->pages[n]))
-		return ring->pages[n];
-
+	mutex_lock(&ring->lock);
+	WRITE_ONCE(ring->trim, false);
+	old = set_active_memcg(owner_memcg(sk));
 	ret = memfd_pin_folios(arena->file, start, start + PAGE_SIZE - 1,
 			       &folio, 1, &offset);
-	if (ret < 0)
-		return NULL;
-	ring->pages[n] = folio_page(folio, offset >> PAGE_SHIFT);
+	set_active_memcg(old);
+	mutex_unlock(&ring->lock);
+	return ret < 0 ? NULL : folio_page(folio, offset >> PAGE_SHIFT);
+}
+
+/* The page that holds index @idx, pinned at the ring's first touch of it. */
+static struct page *ring_page(const struct sock *sk,
+			      const struct dmm_arena *arena,
+			      struct dmm_ring *ring, u32 idx)
+{
+	u32 pos = idx & (ring->size - 1), n = pos >> PAGE_SHIFT;
+
+	if (likely(ring->pages[n]))
+		return ring->pages[n];
+	ring->pages[n] = ring_pin(sk, arena, ring, n << PAGE_SHIFT);
+	ring->npages += !!ring->pages[n];
 	return ring->pages[n];
+}
+
+typedef size_t (*ring_copy_t)(struct page *page, size_t off, size_t len,
+			      struct iov_iter *iter);
+
+/* Page by page; bytes copied, or why none were. */
+static ssize_t ring_copy(const struct sock *sk, const struct dmm_arena *arena,
+			 struct dmm_ring *ring, u32 idx, size_t len,
+			 struct iov_iter *iter, ring_copy_t copy)
+{
+	ssize_t done = 0;
+
+	while (done < len) {
+		size_t off = (idx + done) & (PAGE_SIZE - 1);
+		size_t chunk = min(len - done, PAGE_SIZE - off), n;
+		struct page *page = ring_page(sk, arena, ring, idx + done);
+
+		if (!page)
+			return done ?: -ENOMEM;
+		n = copy(page, off, chunk, iter);
+		done += n;
+		if (n < chunk)
+			return done ?: -EFAULT;
+	}
+	return done;
 }
 
 /**
  * dmm_ring_from_iter - copy into a ring
+ * @sk: whose ring it is, and who pays for its pages; the caller holds its lock
  * @arena: the arena
- * @ring: one of its rings; the caller holds the socket's lock
+ * @ring: one of its rings
  * @idx: free-running index to begin at
  * @len: bytes, at most the ring's size; the caller knows that the room is there
  * @from: whence; advanced
  *
- * May sleep. Return: bytes copied; fewer than @len if @from faults or a page of a
- * truncated arena cannot be had.
+ * May sleep. Return: bytes copied, fewer than @len if @from faults or a page cannot
+ * be had; if none were, -EFAULT or -ENOMEM.
  */
-size_t dmm_ring_from_iter(const struct dmm_arena *arena, struct dmm_ring *ring,
-			  u32 idx, size_t len, struct iov_iter *from)
+ssize_t dmm_ring_from_iter(const struct sock *sk, const struct dmm_arena *arena,
+			   struct dmm_ring *ring, u32 idx, size_t len,
+			   struct iov_iter *from)
 {
-	size_t done = 0;
-
-	while (done < len) {
-		size_t off = (idx + done) & (PAGE_SIZE - 1);
-		size_t chunk = min(len - done, PAGE_SIZE - off), n;
-		struct page *page = ring_page(arena, ring, idx + done);
-
-		if (!page)
-			break;
-		n = copy_page_from_iter(page, off, chunk, from);
-		done += n;
-		if (n < chunk)
-			break;
-	}
-	return done;
+	return ring_copy(sk, arena, ring, idx, len, from, copy_page_from_iter);
 }
 
 /**
  * dmm_ring_to_iter - copy out of a ring
+ * @sk: whose ring it is; the caller holds its lock
  * @arena: the arena
- * @ring: one of its rings; the caller holds the socket's lock
+ * @ring: one of its rings
  * @idx: free-running index to begin at
  * @len: bytes, at most the ring's size; the caller knows that they are there
  * @to: whither; advanced
  *
- * May sleep. Return: bytes copied, as dmm_ring_from_iter().
+ * May sleep. Return: as dmm_ring_from_iter().
  */
-size_t dmm_ring_to_iter(const struct dmm_arena *arena, struct dmm_ring *ring,
-			u32 idx, size_t len, struct iov_iter *to)
+ssize_t dmm_ring_to_iter(const struct sock *sk, const struct dmm_arena *arena,
+			 struct dmm_ring *ring, u32 idx, size_t len,
+			 struct iov_iter *to)
 {
-	size_t done = 0;
-
-	while (done < len) {
-		size_t off = (idx + done) & (PAGE_SIZE - 1);
-		size_t chunk = min(len - done, PAGE_SIZE - off), n;
-		struct page *page = ring_page(arena, ring, idx + done);
-
-		if (!page)
-			break;
-		n = copy_page_to_iter(page, off, chunk, to);
-		done += n;
-		if (n < chunk)
-			break;
-	}
-	return done;
+	return ring_copy(sk, arena, ring, idx, len, to, copy_page_to_iter);
 }

@@ -13,7 +13,10 @@
 #include <linux/dmm.h>
 #include <linux/fs.h>
 #include <linux/mm_types.h>
+#include <linux/mutex.h>
 #include <linux/uio.h>
+
+struct sock;
 
 /**
  * struct dmm_arena - a mapped arena
@@ -44,11 +47,18 @@ struct dmm_arena {
  * @off: its offset in the arena
  * @size: bytes, a power of two
  * @pages: its pages, NULL where not touched yet; under the socket's lock
+ * @npages: how many it has; likewise
+ * @lock: between what pins a page and what gives the ring's memory back
+ * @trim: it was let go and is to be given back, if nobody pins a page of it before;
+ *	under @lock
  */
 struct dmm_ring {
 	u64 off;
 	u32 size;
 	struct page **pages;
+	u32 npages;
+	struct mutex lock;	/* pin or give back */
+	bool trim;
 };
 
 struct dmm_arena *dmm_arena_get(int fd);
@@ -56,9 +66,14 @@ void dmm_arena_free(struct dmm_arena *arena);
 
 int dmm_ring_init(struct dmm_ring *ring, u64 off, u32 size, gfp_t gfp);
 void dmm_ring_free(struct dmm_ring *ring);
-size_t dmm_ring_from_iter(const struct dmm_arena *arena, struct dmm_ring *ring,
-			  u32 idx, size_t len, struct iov_iter *from);
-size_t dmm_ring_to_iter(const struct dmm_arena *arena, struct dmm_ring *ring,
-			u32 idx, size_t len, struct iov_iter *to);
+void dmm_ring_let_go(struct dmm_ring *ring);
+void dmm_ring_punch(const struct dmm_arena *arena, const struct dmm_ring *ring);
+void dmm_ring_trim(const struct dmm_arena *arena, struct dmm_ring *ring);
+ssize_t dmm_ring_from_iter(const struct sock *sk, const struct dmm_arena *arena,
+			   struct dmm_ring *ring, u32 idx, size_t len,
+			   struct iov_iter *from);
+ssize_t dmm_ring_to_iter(const struct sock *sk, const struct dmm_arena *arena,
+			 struct dmm_ring *ring, u32 idx, size_t len,
+			 struct iov_iter *to);
 
 #endif /* DMM_KMOD_ARENA_H */

@@ -53,7 +53,7 @@ static int cmd_attach(struct dmm_file *df, union dmm_ucmd *ucmd)
 	if (attach->flags & ~__DMM_ATTACH_F_ALL || attach->__reserved)
 		return -EOPNOTSUPP;
 	if (!attach->stack_id || attach->stack_id > DMM_STACK_ID_MAX ||
-	    attach->ifindex > INT_MAX)
+	    attach->ifindex > INT_MAX || attach->share > 100)
 		return -EINVAL;
 	err = check_name(attach->name);
 	if (err)

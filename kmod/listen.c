@@ -133,7 +133,7 @@ static int listen_start(struct sock *sk, struct dmm_sock *ds)
 		reason = DMM_FALLBACK_ROUTE;
 	if (reason)
 		goto fallback;
-	err = dmm_stack_slot_take(stack, ds);
+	err = dmm_stack_slot_take(stack, ds, sk);
 	if (err) {
 		reason = dmm_stack_slot_reason(err);
 		goto fallback;
@@ -517,7 +517,7 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 	ds = dmm_sock_alloc(stack, child, true);
 	if (!ds)
 		return false;
-	err = dmm_stack_slot_take(stack, ds);
+	err = dmm_stack_slot_take(stack, ds, child);
 	if (err) {
 		dmm_fallback(stack, child, stack->id,
 			     dmm_stack_slot_reason(err));

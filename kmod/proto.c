@@ -448,7 +448,7 @@ static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 {
 	struct dmm_sock *ds = dmm_conn(sk);
 	u32 used, limit;
-	size_t n;
+	ssize_t n;
 
 	if (!ds)
 		return -EPIPE;
@@ -462,10 +462,10 @@ static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 		return 0;
 	/* By pieces, so that the worker begins while the rest is copied. */
 	n = min3((size_t)(limit - used), msg_data_left(msg), (size_t)SZ_64K);
-	n = dmm_ring_from_iter(ds->stack->arena, &ds->tx, ds->tx_prod, n,
+	n = dmm_ring_from_iter(sk, ds->stack->arena, &ds->tx, ds->tx_prod, n,
 			       &msg->msg_iter);
-	if (!n)
-		return -EFAULT;
+	if (n < 0)
+		return n == -ENOMEM ? -ENOBUFS : n;
 	tx_publish(ds, n, msg->msg_flags & MSG_MORE && !msg_data_left(msg));
 	return n;
 }
@@ -594,7 +594,7 @@ static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 {
 	struct dmm_sock *ds = dmm_conn(sk);
 	u32 avail;
-	size_t n;
+	ssize_t n;
 
 	if (!ds)
 		return 0;
@@ -608,10 +608,10 @@ static ssize_t rx_copy(struct sock *sk, struct msghdr *msg, size_t len,
 
 	n = min_t(size_t, len, avail - skip);
 	if (!(flags & MSG_TRUNC)) {
-		n = dmm_ring_to_iter(ds->stack->arena, &ds->rx,
+		n = dmm_ring_to_iter(sk, ds->stack->arena, &ds->rx,
 				     ds->rx_cons + skip, n, &msg->msg_iter);
-		if (!n)
-			return -EFAULT;
+		if (n < 0)
+			return n;
 	}
 	if (!(flags & MSG_PEEK))
 		rx_consume(ds, n);

@@ -103,7 +103,7 @@ static int offer(struct sock *sk, struct dmm_sock *ds, struct dmm_stack *stack)
 		reason = DMM_FALLBACK_NO_MEMORY;
 		goto fallback;
 	}
-	err = dmm_stack_slot_take(stack, new);
+	err = dmm_stack_slot_take(stack, new, sk);
 	if (err) {
 		if (err != -ESHUTDOWN)
 			reason = dmm_stack_slot_reason(err);

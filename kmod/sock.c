@@ -26,17 +26,41 @@
  * owner lets go, as TCP does with its timers (tcp_release_cb()).
  */
 
-static void sock_free_rcu(struct rcu_head *rcu)
+static void sock_free(struct dmm_sock *ds)
 {
-	struct dmm_sock *ds = container_of(rcu, struct dmm_sock, rcu);
 	struct dmm_stack *stack = ds->stack;
 
-	dmm_ring_free(&ds->tx);
-	dmm_ring_free(&ds->rx);
 	if (ds->shm)
 		dmm_stack_slot_free(stack, ds->slot);
 	kfree(ds);
 	dmm_stack_put(stack);
+}
+
+static void sock_free_work(struct work_struct *work)
+{
+	struct dmm_sock *ds = container_of(work, struct dmm_sock, free_work);
+
+	dmm_ring_punch(ds->stack->arena, &ds->tx);
+	dmm_ring_punch(ds->stack->arena, &ds->rx);
+	sock_free(ds);
+}
+
+/* The pages that a short exchange took stay, warm for the next. */
+#define PAGES_KEPT	2
+
+static void sock_free_rcu(struct rcu_head *rcu)
+{
+	struct dmm_sock *ds = container_of(rcu, struct dmm_sock, rcu);
+	u32 pages = ds->tx.npages + ds->rx.npages;
+
+	dmm_ring_free(&ds->tx);
+	dmm_ring_free(&ds->rx);
+	if (pages <= PAGES_KEPT || READ_ONCE(ds->stack->dead)) {
+		sock_free(ds);
+		return;
+	}
+	INIT_WORK(&ds->free_work, sock_free_work);
+	dmm_stack_queue(&ds->free_work);
 }
 
 /**

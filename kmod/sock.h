@@ -22,6 +22,7 @@
  * struct dmm_sock - an adopted socket
  * @refs: see above
  * @rcu: freed after a grace period
+ * @free_work: and by this, when much memory is to be given back
  * @sk: the sock, NULL once it is let go; written under its lock, whoever reads it
  *	without that lock takes a reference and looks again
  * @stack: referenced
@@ -56,6 +57,8 @@
  * @moved: when something last moved, jiffies
  * @moved_cons: the worker's index, as it was then
  * @moved_state: the socket's, likewise
+ * @idle_tx: this side's index, a second ago
+ * @idle_rx: likewise
  *
  * Under the socket's spinlock:
  * @pending: events that came while somebody owned the socket, BIT(DMM_EV_*), and
@@ -76,6 +79,7 @@
 struct dmm_sock {
 	refcount_t refs;
 	struct rcu_head rcu;
+	struct work_struct free_work;
 	struct sock *sk;
 	struct dmm_stack *stack;
 	u32 slot;
@@ -100,6 +104,8 @@ struct dmm_sock {
 	unsigned long moved;
 	u32 moved_cons;
 	u8 moved_state;
+	u32 idle_tx;
+	u32 idle_rx;
 
 	unsigned long pending;
 	int pending_err;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <linux/cgroup.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -19,7 +20,7 @@ struct dmm_stack *dmm_nobody;
 static DEFINE_XARRAY(registry);
 static DEFINE_MUTEX(registry_lock);
 
-/* What frees stacks; its own queue, so that module exit can wait for it alone. */
+/* What frees; its own queue, so that module exit can wait for it alone. */
 static struct workqueue_struct *free_wq;
 
 static const char * const fallback_names[] = {
@@ -64,6 +65,7 @@ static void stack_free_work(struct work_struct *work)
 	}
 	put_net(stack->net);
 	kvfree(stack->slots);
+	xa_destroy(&stack->shares);
 	kfree_rcu(stack, rcu);
 }
 
@@ -111,7 +113,18 @@ static struct dmm_stack *stack_husk(u32 id, const char *name, struct net *net)
 void dmm_stack_put(struct dmm_stack *stack)
 {
 	if (refcount_dec_and_test(&stack->refs))
-		queue_work(free_wq, &stack->free_work);
+		dmm_stack_queue(&stack->free_work);
+}
+
+/**
+ * dmm_stack_queue - run what frees and has to sleep
+ * @work: the work; module exit waits for it
+ *
+ * In any context.
+ */
+void dmm_stack_queue(struct work_struct *work)
+{
+	queue_work(free_wq, work);
 }
 
 /**
@@ -157,6 +170,62 @@ struct dmm_stack *dmm_stack_next(u32 *id)
 	return stack;
 }
 
+/* Whose an id and a name are, also while no stack has them. */
+struct claim {
+	kuid_t owner;
+	char name[DMM_NAME_MAX];
+};
+
+/* By id. Under registry_lock. */
+static DEFINE_XARRAY(claims);
+
+/* Make id and name the caller's, if they are nobody else's. */
+static int claim(u32 id, const char *name)
+{
+	bool admin = capable(CAP_NET_ADMIN);
+	struct claim *c, *mine, *old;
+	unsigned long index, n = 0;
+
+	lockdep_assert_held(&registry_lock);
+
+	xa_for_each(&claims, index, c) {
+		bool own = uid_eq(c->owner, current_euid());
+
+		if (index != id)
+			n += own;
+		if (!own && !admin && (index == id || !strcmp(c->name, name)))
+			return -EPERM;
+	}
+	if (!admin && n >= DMM_CLAIMS_MAX)
+		return -EDQUOT;
+
+	mine = kzalloc(sizeof(*mine), GFP_KERNEL_ACCOUNT);
+	if (!mine)
+		return -ENOMEM;
+	mine->owner = current_euid();
+	strscpy(mine->name, name, sizeof(mine->name));
+	old = xa_store(&claims, id, mine, GFP_KERNEL);
+	if (xa_is_err(old)) {
+		kfree(mine);
+		return xa_err(old);
+	}
+	kfree(old);
+	/* The name goes with the new id. */
+	xa_for_each(&claims, index, c)
+		if (index != id && !strcmp(c->name, name))
+			kfree(xa_erase(&claims, index));
+	return 0;
+}
+
+static void claims_free(void)
+{
+	unsigned long index;
+	struct claim *c;
+
+	xa_for_each(&claims, index, c)
+		kfree(xa_erase(&claims, index));
+}
+
 static int stack_publish(struct dmm_stack *stack)
 {
 	struct dmm_stack *other;
@@ -165,11 +234,13 @@ static int stack_publish(struct dmm_stack *stack)
 
 	guard(mutex)(&registry_lock);
 	xa_for_each(&registry, index, other)
-		if (!strcmp(other->name, stack->name))
+		if (index == stack->id || !strcmp(other->name, stack->name))
 			return -EEXIST;
 
-	err = xa_insert(&registry, stack->id, stack, GFP_KERNEL);
-	return err == -EBUSY ? -EEXIST : err;
+	err = claim(stack->id, stack->name);
+	if (err)
+		return err;
+	return xa_insert(&registry, stack->id, stack, GFP_KERNEL);
 }
 
 static int stack_check_netns(struct dmm_stack *stack)
@@ -243,6 +314,8 @@ struct dmm_stack *dmm_stack_create(const struct dmm_attach *attach)
 	/* Lowest first; later, whatever was freed last, for its warm pages. */
 	for (i = 0; i < nslots; i++)
 		stack->slots[i].next = i + 1 < nslots ? i + 1 : -1;
+	stack->share_max = max(1ULL, (u64)nslots *
+			       (attach->share ?: DMM_SHARE_DEFAULT) / 100);
 
 	err = stack_publish(stack);
 	if (err)
@@ -304,16 +377,73 @@ void dmm_stack_down(struct dmm_stack *stack)
 	dmm_stack_put(stack);
 }
 
+#ifdef CONFIG_SOCK_CGROUP_DATA
+/* The id of the container that the socket is of; 0 when it is of none. */
+static u64 share_of(const struct sock *sk)
+{
+	struct cgroup *cgrp, *top;
+	u64 id = 0;
+
+	rcu_read_lock();
+	cgrp = sk->sk_cgrp_data.cgroup;
+	top = cgrp->level ? cgroup_ancestor(cgrp, min(cgrp->level, 2)) : NULL;
+	if (top)
+		id = cgroup_id(top);
+	rcu_read_unlock();
+	return id;
+}
+#else
+static u64 share_of(const struct sock *sk)
+{
+	return 0;
+}
+#endif
+
+static u32 share_count(struct dmm_stack *stack, u64 share)
+{
+	void *entry = xa_load(&stack->shares, share);
+
+	return entry ? xa_to_value(entry) : 0;
+}
+
+static int share_take(struct dmm_stack *stack, u64 share)
+{
+	u32 n = share_count(stack, share);
+
+	lockdep_assert_held(&stack->slot_lock);
+	if (!share)
+		return 0;
+	if (n >= stack->share_max)
+		return -EDQUOT;
+	return xa_err(xa_store(&stack->shares, share, xa_mk_value(n + 1),
+			       GFP_ATOMIC | __GFP_NOWARN));
+}
+
+static void share_put(struct dmm_stack *stack, u64 share)
+{
+	u32 n = share_count(stack, share);
+
+	lockdep_assert_held(&stack->slot_lock);
+	if (n > 1)	/* over an entry that is there: nothing is allocated */
+		xa_store(&stack->shares, share, xa_mk_value(n - 1), GFP_ATOMIC);
+	else
+		xa_erase(&stack->shares, share);
+}
+
 /**
  * dmm_stack_slot_take - give a socket a slot
  * @stack: the stack
- * @ds: the socket; the slot takes a reference to it
+ * @ds: the socket's state; the slot takes a reference to it
+ * @sk: the socket
  *
  * Sets @ds->slot, gen and shm, and clears the shared half. In any context.
- * Return: 0, -ENOSPC when all are taken, -ESHUTDOWN when the stack went down.
+ * Return: 0, -ENOSPC when all are taken, -EDQUOT when the socket's container has its
+ * share, -ENOMEM, -ESHUTDOWN when the stack went down.
  */
-int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds)
+int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds,
+			const struct sock *sk)
 {
+	u64 share = share_of(sk);
 	struct dmm_slot_owner *owner;
 	int err = 0;
 
@@ -326,8 +456,12 @@ int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds)
 		err = -ENOSPC;
 		goto out;
 	}
+	err = share_take(stack, share);
+	if (err)
+		goto out;
 	ds->slot = stack->free_slot;
 	owner = &stack->slots[ds->slot];
+	owner->share = share;
 	stack->free_slot = owner->next;
 	if (!++owner->gen)
 		owner->gen = 1;
@@ -346,7 +480,16 @@ out:
 /* Why dmm_stack_slot_take() gave none. */
 enum dmm_fallback dmm_stack_slot_reason(int err)
 {
-	return err == -ENOSPC ? DMM_FALLBACK_NO_SLOT : DMM_FALLBACK_STACK_DOWN;
+	switch (err) {
+	case -ENOSPC:
+		return DMM_FALLBACK_NO_SLOT;
+	case -EDQUOT:
+		return DMM_FALLBACK_QUOTA;
+	case -ENOMEM:
+		return DMM_FALLBACK_NO_MEMORY;
+	default:
+		return DMM_FALLBACK_STACK_DOWN;
+	}
 }
 
 /**
@@ -383,6 +526,7 @@ bool dmm_stack_slot_done(struct dmm_stack *stack, struct dmm_sock *ds)
 void dmm_stack_slot_free(struct dmm_stack *stack, u32 slot)
 {
 	spin_lock_bh(&stack->slot_lock);
+	share_put(stack, stack->slots[slot].share);
 	stack->slots[slot].next = stack->free_slot;
 	stack->free_slot = slot;
 	stack->nsocks--;
@@ -410,4 +554,5 @@ void dmm_stack_exit(void)
 	destroy_workqueue(free_wq);
 	rcu_barrier();		/* the stacks' own memory */
 	WARN_ON(!xa_empty(&registry));
+	claims_free();
 }

@@ -12,6 +12,7 @@
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 #include <net/net_namespace.h>
 
 struct dmm_arena;
@@ -23,12 +24,14 @@ struct sock;
  * @ds: the socket, referenced; NULL when free or when the worker is done with it.
  *	Written under dmm_stack.slot_lock, read under RCU.
  * @gen: the generation of its last use; under slot_lock
+ * @share: whose share of the slots it counts for, 0 for nobody's; under slot_lock
  * @next: while free: the next free slot, or -1; under slot_lock
  */
 struct dmm_slot_owner {
 	struct dmm_sock __rcu *ds;
 	u32 gen;
 	s32 next;
+	u64 share;
 };
 
 /**
@@ -52,6 +55,8 @@ struct dmm_slot_owner {
  * @slots: geo.nslots of them
  * @free_slot: the first free slot, or -1; under @slot_lock
  * @nsocks: slots in use; under @slot_lock
+ * @share_max: slots that one container may have
+ * @shares: a cgroup's id -> the slots it has; under @slot_lock
  * @op_lock: everything about the op ring; taken with BH off; innermost
  * @op_prod: this side's producer index, the truth of what is only copied to the
  *	arena; under @op_lock
@@ -86,6 +91,8 @@ struct dmm_stack {
 	struct dmm_slot_owner *slots;
 	s32 free_slot;
 	u32 nsocks;
+	u32 share_max;
+	struct xarray shares;
 
 	spinlock_t op_lock;		/* the op ring */
 	u32 op_prod;
@@ -121,10 +128,12 @@ void dmm_stack_down(struct dmm_stack *stack);
 struct dmm_stack *dmm_stack_lookup(u32 id);
 struct dmm_stack *dmm_stack_next(u32 *id);
 void dmm_stack_put(struct dmm_stack *stack);
+void dmm_stack_queue(struct work_struct *work);
 int dmm_stack_init(void);
 void dmm_stack_exit(void);
 
-int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds);
+int dmm_stack_slot_take(struct dmm_stack *stack, struct dmm_sock *ds,
+			const struct sock *sk);
 bool dmm_stack_slot_done(struct dmm_stack *stack, struct dmm_sock *ds);
 enum dmm_fallback dmm_stack_slot_reason(int err);
 void dmm_stack_slot_free(struct dmm_stack *stack, u32 slot);

@@ -7,6 +7,7 @@
  *    a TCP_USER_TIMEOUT, and what it has closed. They are those of tcp_timer.c, to the
  *    second.
  *  - Guards that came later, see protect.c.
+ *  - Memory of rings that are empty.
  *  - What others read straight out of struct tcp_sock: inet_diag (`ss`) and
  *    /proc/net/tcp show queues, round trip time and the like without a call of ours.
  *    System calls of the program keep them fresh; for one that makes none, this does.
@@ -88,6 +89,26 @@ static bool timed_out(const struct sock *sk, struct dmm_sock *ds)
 	return time_after(jiffies, ds->moved + limit);
 }
 
+/*
+ * A connection that has nothing in its rings, and had no more a second ago, holds no
+ * page of them. What this side fills it gives back itself (dmm_ring_trim()); of the
+ * other ring the worker has to know that nobody reads there.
+ */
+static void let_go_if_idle(struct dmm_sock *ds)
+{
+	bool idle = ds->tx_prod == ds->idle_tx && ds->rx_cons == ds->idle_rx &&
+		    !dmm_sock_tx_used(ds) && !dmm_sock_rx_avail(ds);
+
+	if (idle && ds->tx.npages)
+		dmm_ring_let_go(&ds->tx);
+	if (idle && ds->rx.npages)
+		dmm_ring_let_go(&ds->rx);
+	ds->idle_tx = ds->tx_prod;
+	ds->idle_rx = ds->rx_cons;
+	/* Orders the last look at a page before it. */
+	smp_store_release(&ds->shm->rx_idle, ds->rx_cons - !idle);
+}
+
 static void watch_locked(struct sock *sk, struct dmm_sock *ds)
 {
 	if (dmm_protect_forbids(sk)) {
@@ -97,6 +118,7 @@ static void watch_locked(struct sock *sk, struct dmm_sock *ds)
 		dmm_sock_fail(sk, ds, ETIMEDOUT);
 	} else {
 		dmm_sock_sync(sk, ds);
+		let_go_if_idle(ds);
 	}
 }
 
@@ -128,9 +150,15 @@ static void watch_work(struct work_struct *work)
 	for (i = 0; i < stack->arena->geo.nslots; i++) {
 		rcu_read_lock();
 		ds = rcu_dereference(stack->slots[i].ds);
-		if (ds && READ_ONCE(ds->posted))
-			watch_sock(ds);
+		if (ds && (!READ_ONCE(ds->posted) ||
+			   !refcount_inc_not_zero(&ds->refs)))
+			ds = NULL;
 		rcu_read_unlock();
+		if (ds) {
+			watch_sock(ds);
+			dmm_ring_trim(stack->arena, &ds->tx);
+			dmm_sock_put(ds);
+		}
 		if (!(i % 64))
 			cond_resched();
 	}

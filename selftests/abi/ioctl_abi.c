@@ -256,6 +256,67 @@ TEST_F(dmm, unknown_flags)
 	}
 }
 
+TEST_F(dmm, share_is_a_percentage)
+{
+	self->attach.share = 101;
+	EXPECT_ERRNO(EINVAL, ioctl(self->fd, DMM_ATTACH, &self->attach));
+	self->attach.share = 100;
+	EXPECT_EQ(0, ioctl(self->fd, DMM_ATTACH, &self->attach));
+}
+
+/*
+ * As another user of group dmm, who may do all in a network namespace of its own:
+ * attach by a descriptor that it was given. Returns 0 or the errno.
+ */
+static int attach_as(uid_t uid, struct dmm_attach attach, __u32 id,
+		     const char *name)
+{
+	int fd = open("/dev/dmm", O_RDWR | O_CLOEXEC), status = 0;
+	pid_t pid = fork();
+
+	attach.stack_id = id;
+	snprintf(attach.name, sizeof(attach.name), "%s", name);
+	if (!pid) {
+		if (setresgid(uid, uid, uid) || setresuid(uid, uid, uid) ||
+		    unshare(CLONE_NEWUSER | CLONE_NEWNET))
+			_exit(255);
+		_exit(ioctl(fd, DMM_ATTACH, &attach) ? errno : 0);
+	}
+	waitpid(pid, &status, 0);
+	close(fd);
+	return WEXITSTATUS(status);
+}
+
+/* What one operator attached is no other's when it is down. */
+TEST_F(dmm, id_and_name_stay_their_owners)
+{
+	char name[16];
+	int i;
+
+	EXPECT_EQ(0, attach_as(1001, self->attach, 500, "mine"));
+	EXPECT_EQ(EPERM, attach_as(1002, self->attach, 500, "other"));
+	EXPECT_EQ(EPERM, attach_as(1002, self->attach, 501, "mine"));
+	EXPECT_EQ(0, attach_as(1001, self->attach, 500, "mine"));
+	EXPECT_EQ(0, attach_as(1001, self->attach, 502, "mine"));
+	EXPECT_EQ(0, attach_as(1002, self->attach, 500, "free"));
+
+	/* An administrator takes both, and has them. */
+	self->attach.stack_id = 502;
+	snprintf(self->attach.name, sizeof(self->attach.name), "mine");
+	EXPECT_EQ(0, ioctl(self->fd, DMM_ATTACH, &self->attach));
+	close(self->fd);
+	EXPECT_EQ(EPERM, attach_as(1001, self->attach, 502, "mine"));
+	self->fd = open("/dev/dmm", O_RDWR | O_CLOEXEC);
+
+	/* Nobody else claims them all. */
+	for (i = 0; i < DMM_CLAIMS_MAX; i++) {
+		snprintf(name, sizeof(name), "s%d", i);
+		EXPECT_EQ(0, attach_as(1003, self->attach, 600 + i, name));
+	}
+	EXPECT_EQ(EDQUOT, attach_as(1003, self->attach, 700, "more"));
+	EXPECT_EQ(0, attach_as(1003, self->attach, 600, "renamed"));
+}
+
 /* A 32-bit program's call, by the 32-bit system call gate. */
 TEST_F(dmm, compat_ioctl)
 {

@@ -36,8 +36,10 @@ FIXTURE_SETUP(fail_nth)
 	if (self->fail < 0)
 		SKIP(return, "no fault injection in this kernel");
 	signal(SIGPIPE, SIG_IGN);
-	/* All sleeping and atomic allocations, of slabs alone. */
+	/* All sleeping and atomic allocations, of slabs and of single pages. */
 	system("cd /sys/kernel/debug/failslab && echo N >ignore-gfp-wait && "
+	       "echo 0 >verbose; cd ../fail_page_alloc && echo 0 >min-order && "
+	       "echo N >ignore-gfp-wait && echo N >ignore-gfp-highmem && "
 	       "echo 0 >verbose");
 	self->w = world_enter();
 	ASSERT_NE(NULL, self->w);
@@ -185,6 +187,8 @@ TEST_F_TIMEOUT(fail_nth, children, 600)
 			break;
 	}
 	EXPECT_GT(MOST, n);
+	/* Sock, request, packet, state, two rings, struct socket, file ... */
+	EXPECT_LT(8, n);
 	/* and once more, whole */
 	for (n = 0; n < 100; n++) {
 		caller.rport++;

@@ -225,6 +225,7 @@ static bool serve(struct puppet *p, __u32 slot)
 		moved = serve_discard(tx);
 		break;
 	}
+	dmm_chan_trim(p->chan, slot);
 	if (dmm_ring_due(rx))
 		event(p, slot, DMM_EV_RX, 0);
 	if (dmm_ring_due(tx))
@@ -304,6 +305,7 @@ struct puppet *puppet_start(const struct puppet_opts *opts)
 		.name = opts->name,
 		.stack_id = opts->id,
 		.ifindex = opts->ifindex,
+		.share = opts->share ? opts->share : 100,
 	};
 	struct puppet *p = calloc(1, sizeof(*p));
 	int ret;

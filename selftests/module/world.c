@@ -135,7 +135,7 @@ struct world *world_enter(void)
 
 void world_leave(struct world *w)
 {
-	char procs[300];
+	char procs[400];
 	int i;
 
 	if (!w)
@@ -146,6 +146,10 @@ void world_leave(struct world *w)
 	hooks_bpf__destroy(w->hooks);
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->root);
 	write_file(procs, "0");
+	snprintf(procs, sizeof(procs),
+		 "find %s -mindepth 1 -depth -type d -exec rmdir {} +", w->cgroup);
+	if (w->cgroup[0])
+		system(procs);
 	rmdir(w->cgroup);
 	setns(w->home_net, CLONE_NEWNET);
 	close(w->home_net);
@@ -155,6 +159,11 @@ void world_leave(struct world *w)
 __u32 world_ifindex(const struct world *w)
 {
 	return if_nametoindex("d0");
+}
+
+const char *world_cgroup(const struct world *w)
+{
+	return w->cgroup;
 }
 
 void world_rule(struct world *w, int present)

@@ -30,6 +30,9 @@ void world_leave(struct world *w);
 /* d0's index. */
 __u32 world_ifindex(const struct world *w);
 
+/* The cgroup's path; what is made below it goes with the world. */
+const char *world_cgroup(const struct world *w);
+
 /* Shall the hooks do anything? */
 void world_rule(struct world *w, int present);
 

@@ -250,6 +250,21 @@ void dmm_chan_slot_info(struct dmm_chan *chan, __u32 slot,
 	store_relaxed(&s->retrans, info->retrans);
 }
 
+bool dmm_chan_trim(struct dmm_chan *chan, __u32 slot)
+{
+	struct dmm_ring *rx = dmm_chan_rx(chan, slot);
+
+	/* pairs with the release in let_go_if_idle() of kmod */
+	if (rx->index == rx->trimmed ||
+	    load_acquire(&slot_of(chan, slot)->rx_idle) != rx->index ||
+	    dmm_ring_used(rx))
+		return false;
+	rx->trimmed = rx->index;
+	return !fallocate(chan->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  dmm_arena_rx_off(&chan->geom, slot),
+			  chan->geom.rx_size);
+}
+
 int dmm_chan_tx_used(struct dmm_chan *chan, __u32 slot, bool *more)
 {
 	struct dmm_ring *tx = dmm_chan_tx(chan, slot);

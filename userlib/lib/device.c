@@ -18,6 +18,7 @@ int dmm_device_attach(struct dmm_chan *chan, const struct dmm_device_opts *opts)
 		.event_fd = opts->event_fd,
 		.netns_fd = -1,
 		.ifindex = opts->ifindex,
+		.share = opts->share,
 	};
 	size_t len;
 	int fd, ret;

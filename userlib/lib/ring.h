@@ -18,6 +18,7 @@
  * @seen: the other's index when last loaded and found good
  * @asked: the other's index when dmm_ring_moved() was last called
  * @told: our index when dmm_ring_due() was last called
+ * @trimmed: our index when the ring's memory was last given back
  * @producer: which side we are
  */
 struct dmm_ring {
@@ -31,6 +32,7 @@ struct dmm_ring {
 	__u32 seen;
 	__u32 asked;
 	__u32 told;
+	__u32 trimmed;
 	bool producer;
 };
 

@@ -37,7 +37,8 @@
  * DOC: The arena
  *
  * A memfd, made and sized by the stack side before it attaches. It is sparse: a
- * page is allocated when somebody touches it. All numbers are of the machine's
+ * page is allocated when somebody touches it, and given back some time after its ring
+ * became empty. All numbers are of the machine's
  * byte order, all offsets are from the arena's start:
  *
  *	0			struct dmm_arena_hdr, one page
@@ -156,11 +157,21 @@ enum dmm_attach_flags {
  * @event_fd: an eventfd, the doorbell toward the stack
  * @netns_fd: the network namespace served, or -1 for the caller's own
  * @ifindex: the device served, in that namespace
+ * @share: percent of the slots that one container may have, 1..100, or 0 for
+ *	DMM_SHARE_DEFAULT. A container is a cgroup of the hierarchy's second level (a
+ *	service, a user's slice) or of the first, with all below it; what is in the root
+ *	cgroup has no limit
  * @__reserved: zero
  * @name: NUL-terminated, 1..DMM_NAME_MAX-1 characters of [A-Za-z0-9_-]
  *
  * Needs CAP_NET_ADMIN over the namespace. The kernel keeps its own references;
  * the descriptors may be closed afterwards.
+ *
+ * @stack_id and @name are from then on the caller's, by its effective user id: when
+ * the stack is down, nobody else attaches one of that number or name (EPERM), so that
+ * rules and listeners of the one do not become another's. Who has CAP_NET_ADMIN in
+ * the initial user namespace may, and has them then; of others each user has
+ * DMM_CLAIMS_MAX of them at most (EDQUOT).
  *
  * Also: EPERM; EBUSY, this file has a stack; EEXIST, @stack_id or @name is
  * attached already; EBADF, a descriptor is of the wrong kind; ENODEV, no such
@@ -174,9 +185,13 @@ struct dmm_attach {
 	__s32 event_fd;
 	__s32 netns_fd;
 	__u32 ifindex;
-	__u32 __reserved;
+	__u16 share;
+	__u16 __reserved;
 	char name[DMM_NAME_MAX];
 };
+
+#define DMM_SHARE_DEFAULT	75
+#define DMM_CLAIMS_MAX		16
 
 #define DMM_ATTACH	_IO(DMM_IOC_TYPE, DMM_CMD_ATTACH)
 
@@ -291,6 +306,9 @@ struct dmm_arena_hdr {
  *	that, the stack may keep back what does not fill a segment, for 200 ms
  * @opt_seq: client: dmm_op_options.seq of the last DMM_OP_OPTIONS sent, written before
  *	that. Bytes that come after it wait for that op, which may come after them
+ * @rx_idle: client: as long as rx_prod is that, it holds no page of the receive ring.
+ *	If that is empty, too, the stack may give its memory back (a hole in the memfd)
+ *	before it puts anything there again. The transmit ring's is the client's to give
  * @tx_cons: stack: bytes of the transmit ring that the peer has acknowledged
  * @rx_prod: stack: bytes put into the receive ring
  * @tx_event: stack: send DMM_OP_TX when tx_prod passes this
@@ -309,7 +327,8 @@ struct dmm_slot {
 	__u32 tx_room_event;
 	__u32 tx_more;
 	__u32 opt_seq;
-	__u32 __reserved0[10];
+	__u32 rx_idle;
+	__u32 __reserved0[9];
 
 	/* written by the stack */
 	__u32 tx_cons;

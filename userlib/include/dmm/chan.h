@@ -93,6 +93,16 @@ struct dmm_ring *dmm_chan_rx(struct dmm_chan *chan, __u32 slot);
  */
 void dmm_chan_slot_open(struct dmm_chan *chan, __u32 slot);
 
+/**
+ * dmm_chan_trim() - stack: give the memory of a slot's receive ring back
+ * @chan: the channel
+ * @slot: a slot in use
+ *
+ * If something was put there since, the ring is empty, and the client holds no page of
+ * it (dmm_slot.rx_idle). Costs little where that is not so. Return: whether it was.
+ */
+bool dmm_chan_trim(struct dmm_chan *chan, __u32 slot);
+
 /** struct dmm_slot_info - what dmm_chan_slot_info() shows to the client */
 struct dmm_slot_info {
 	__u32 srtt_us;

@@ -19,6 +19,7 @@ struct dmm_chan;
  * @stack_id: its number
  * @ifindex: the device served, in the caller's network namespace
  * @flags: DMM_ATTACH_F_*
+ * @share: percent of the slots that one container may have, 0 for DMM_SHARE_DEFAULT
  * @event_fd: the eventfd toward the stack; stays the caller's
  */
 struct dmm_device_opts {
@@ -27,6 +28,7 @@ struct dmm_device_opts {
 	__u32 stack_id;
 	__u32 ifindex;
 	__u32 flags;
+	__u16 share;
 	int event_fd;
 };
 
