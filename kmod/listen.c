@@ -17,6 +17,7 @@
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
 #include <net/addrconf.h>
+#include <net/inet6_hashtables.h>
 #include <net/inet_common.h>
 #include <net/inet_connection_sock.h>
 #include <net/ipv6.h>
@@ -498,10 +499,7 @@ static struct sock *incoming_child(struct sock *sk, struct sk_buff *skb,
 	/* It was for the route alone. */
 	if (child && !is_link_local(inet_rsk(req)))
 		WRITE_ONCE(child->sk_bound_dev_if, sk->sk_bound_dev_if);
-	/*
-	 * Without a request to take the place of, a four-tuple that is taken
-	 * (offered twice, or a native one's) gives NULL.
-	 */
+	/* Without a request to take the place of, one that is taken gives NULL. */
 	WARN_ON_ONCE(child && !own_req);
 	return child;
 }
@@ -587,6 +585,44 @@ static void incoming_deliver(struct sock *sk, struct dmm_sock *ds,
 	sock_put(child);
 }
 
+/* Whoever has the four-tuple; referenced. */
+static struct sock *incoming_lookup(const struct sock *sk, int ifindex,
+				    const struct dmm_ev_incoming *in)
+{
+	struct net *net = sock_net(sk);
+	struct inet_hashinfo *hashinfo = net->ipv4.tcp_death_row.hashinfo;
+	u16 lport = ntohs(in->lport);
+
+#if IS_ENABLED(CONFIG_IPV6)
+	if (in->family == AF_INET6)
+		return __inet6_lookup_established(net, hashinfo,
+				(const struct in6_addr *)in->raddr, in->rport,
+				(const struct in6_addr *)in->laddr, lport,
+				ifindex, 0);
+#endif
+	return __inet_lookup_established(net, hashinfo, in->raddr[0], in->rport,
+					 in->laddr[0], lport, ifindex, 0);
+}
+
+/*
+ * Who took a SYN for an old connection's TIME_WAIT (RFC 6191) is the stack: that the
+ * four-tuple is free again the kernel hears by this. Return: whether it is taken.
+ */
+static bool incoming_taken(const struct sock *sk, const struct dmm_sock *ds,
+			   const struct dmm_ev_incoming *in)
+{
+	struct sock *other = incoming_lookup(sk, ds->stack->ifindex, in);
+
+	if (!other)
+		return false;
+	if (other->sk_state == TCP_TIME_WAIT) {
+		inet_twsk_deschedule_put(inet_twsk(other));
+		return false;
+	}
+	sock_gen_put(other);
+	return true;
+}
+
 /*
  * Without the listener's lock, as TCP's own: what counts is checked again, under
  * the accept queue's lock.
@@ -600,7 +636,9 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 	struct sk_buff *skb;
 	struct sock *child;
 
-	if (sk->sk_state != TCP_LISTEN || !incoming_valid(sk, ds, in))
+	if (sk->sk_state != TCP_LISTEN)
+		return true;	/* it crossed our ABORT */
+	if (!incoming_valid(sk, ds, in))
 		return false;
 	/*
 	 * Set since, by a call that does not come by us, or on its cgroup: the kernel
@@ -619,6 +657,9 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 		return true;
 	}
 
+	/* Offered twice, or a native one's. */
+	if (incoming_taken(sk, ds, in))
+		return false;
 	skb = incoming_skb(in, seq);
 	req = incoming_req(sk, in, ds->stack, seq);
 	child = NULL;
@@ -626,9 +667,11 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 		child = incoming_child(sk, skb, req);
 	kfree_skb(skb);
 	if (!child) {
+		/* No memory, no room, or a security module's no: no lie. */
+		tcp_listendrop(sk);
 		if (req)
 			__reqsk_free(req);
-		return false;
+		return true;
 	}
 	__acquire(&child->sk_lock.slock);	/* by ->syn_recv_sock() */
 	incoming_deliver(sk, ds, in, req, child);
@@ -646,10 +689,10 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 bool dmm_listen_incoming(struct dmm_sock *ds, const struct dmm_ev_incoming *in)
 {
 	struct sock *sk = dmm_sock_hold_sk(ds);
-	bool ok = false;
+	bool ok = true;
 
 	if (!sk)
-		return false;
+		return true;	/* it crossed our ABORT */
 	local_bh_disable();
 	rcu_read_lock();
 	if (dmm_sk_rcu(sk) == ds)

@@ -455,6 +455,8 @@ static void sock_events_apply(struct sock *sk, struct dmm_sock *ds,
 		ok &= sock_connected(sk);
 	if (events & BIT(DMM_EV_FIN_ACKED))
 		ok &= sock_fin_acked(sk);
+	if (sk->sk_state == TCP_CLOSE)
+		return;		/* which may end it, by an ABORT */
 	if (events & BIT(DMM_EV_FIN))
 		ok &= sock_fin(sk);
 	if (events & BIT(DMM_EV_ERROR))

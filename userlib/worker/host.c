@@ -316,9 +316,15 @@ static bool op_listen(struct channel *ch, const struct dmm_op *op)
 	if (!op->gen || !listen_ok(w, op) || !w->ops->listen)
 		return false;
 	if (conn->live) {
-		if (conn->gen != op->gen || !conn->sl)
+		if (conn->gen != op->gen || !conn->listener)
 			return false;
-		w->ops->relisten(conn->sl, &op->listen);
+		if (conn->sl)	/* else it has ended, and the client is being told */
+			w->ops->relisten(conn->sl, &op->listen);
+		return true;
+	}
+	/* It crossed our last word. */
+	if (conn->gen == op->gen) {
+		stat_add(&w->stats.stale_ops, 1);
 		return true;
 	}
 	conn = conn_open(ch, op);
@@ -350,9 +356,10 @@ static bool op_attach(struct channel *ch, const struct dmm_op *op)
 	conn_count(conn);
 	ret = w->ops->attach(w->stack, a->token, &ch->conns[a->listener], conn,
 			     &conn->sc);
+	/* Not known any more: most likely its peer has reset it meanwhile. */
 	if (ret == -EINVAL) {
 		stat_add(&w->stats.bad_tokens, 1);
-		host_gone(conn);
+		host_failed(conn, ECONNRESET);
 	} else if (ret) {
 		host_failed(conn, -ret);
 	}
