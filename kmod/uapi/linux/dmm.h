@@ -437,6 +437,7 @@ enum dmm_opt {
 	DMM_OPT_NODELAY = 1 << 0,	/* TCP_NODELAY is on */
 	DMM_OPT_KEEPALIVE = 1 << 1,	/* SO_KEEPALIVE is on */
 	DMM_OPT_CORK = 1 << 2,		/* TCP_CORK is on: as tx_more, for all */
+	DMM_OPT_QUICKACK = 1 << 3,	/* TCP_QUICKACK was set: delay no ACK */
 };
 
 /**

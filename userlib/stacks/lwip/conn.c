@@ -303,6 +303,8 @@ static err_t recv_cb(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 		conn_break(sc);
 		return ERR_ABRT;
 	}
+	if (sc->quickack)
+		tcp_ack_now(pcb);
 	return ERR_OK;
 }
 
@@ -676,6 +678,7 @@ void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
 		return;
 	sc->nodelay = opts->set & DMM_OPT_NODELAY;
 	sc->corked = opts->set & DMM_OPT_CORK;
+	sc->quickack = opts->set & DMM_OPT_QUICKACK;
 	pcb->tos = opts->dscp;
 	pcb->ttl = opts->ttl ? opts->ttl : TCP_TTL;
 	if (opts->set & DMM_OPT_KEEPALIVE)
@@ -692,6 +695,12 @@ void conn_options(struct dmm_stack_conn *sc, const struct dmm_op_options *opts)
 	sc->user_timeout = opts->user_timeout;
 	sc->fin_timeout = opts->fin_timeout;
 	sc->rcv_limit = opts->rcvbuf ? LWIP_MAX(opts->rcvbuf, RCV_LIMIT_MIN) : 0;
+	/* a greater window than before is told at once */
+	if (sc->connected && conn_open_window(sc)) {
+		conn_break(sc);
+		conn_run_dirty();
+		return;
+	}
 	conn_poll_often(sc);
 	/* what was kept back may go now */
 	conn_pump(sc);

@@ -45,6 +45,7 @@ struct dmm_stack_listener {
  * @error: why it ended, positive; 0 for an orderly end
  * @queued: bytes of the transmit ring given to lwIP and not yet acknowledged
  * @unread: bytes put into the receive ring and not yet seen as taken
+ * @quickack: no acknowledgement is held back
  * @dirty: on the instance's list of those to look after
  * @stalled_ms: since when nothing is acknowledged, 0 if all is well
  * @rcv_limit: the greatest window that the client wants, bytes, 0 for any
@@ -78,6 +79,7 @@ struct dmm_stack_conn {
 	bool closing;
 	bool nodelay;
 	bool corked;
+	bool quickack;
 	bool room_armed;
 	bool dirty;
 	u32_t queued;
