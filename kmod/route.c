@@ -45,7 +45,7 @@ void dmm_path_put(__be32 to[4], u16 family, const struct in6_addr *addr)
  * @uaddr: a whole sockaddr_in or sockaddr_in6
  * @path: filled but for saddr
  *
- * Return: whether it is one that a stack may serve.
+ * Return: whether it is one that a stack may serve; to port 0 none can connect.
  */
 bool dmm_path_parse(const struct sock *sk, const struct sockaddr *uaddr,
 		    struct dmm_path *path)
@@ -61,10 +61,12 @@ bool dmm_path_parse(const struct sock *sk, const struct sockaddr *uaddr,
 		path->family = AF_INET;
 		path->port = sin->sin_port;
 		set_v4(&path->daddr, sin->sin_addr.s_addr);
-		return true;
+		return path->port;
 	}
 
 	path->port = sin6->sin6_port;
+	if (!path->port)
+		return false;
 	if (ipv6_addr_v4mapped(&sin6->sin6_addr)) {
 		path->family = AF_INET;
 		set_v4(&path->daddr, sin6->sin6_addr.s6_addr32[3]);

@@ -205,6 +205,19 @@ RIG_TEST(connect, refused)
 	EXPECT_EQ(-ECONNREFUSED, try_connect(r->fd, &to));
 }
 
+/* There is nobody at port 0, and somebody says so. */
+RIG_TEST(connect, port_0)
+{
+	struct rig *r = &self->r;
+	struct addr to = rig_remote(r, 0);
+	double t = now();
+
+	r->fd = rig_socket(r, 0);
+	set_timeout(r->fd, SO_SNDTIMEO, 10000);
+	EXPECT_EQ(-ECONNREFUSED, try_connect(r->fd, &to));
+	EXPECT_GT(5, now() - t);
+}
+
 RIG_TEST(connect, refused_then_served)
 {
 	struct rig *r = &self->r;
