@@ -34,6 +34,7 @@
 #include <net/tcp.h>
 
 #include "adopt.h"
+#include "option.h"
 #include "proto.h"
 #include "protect.h"
 #include "sock.h"
@@ -62,13 +63,26 @@ static void filter_detach(struct sock *sk)
 	sk_detach_filter(sk);
 }
 
+/**
+ * dmm_set_socket_ops - give a program's socket TCP's operations, or ours
+ * @sock: the socket
+ * @ops: the operations
+ */
+void dmm_set_socket_ops(struct socket *sock, const struct proto_ops *ops)
+{
+	WRITE_ONCE(sock->ops, ops);
+	/* SOL_SOCKET comes to ours as well. */
+	assign_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags,
+		   ops->setsockopt == dmm_setsockopt);
+}
+
 static void set_ops(struct sock *sk, struct proto *prot,
 		    const struct proto_ops *ops)
 {
 	/* Pairs with the READ_ONCE()s of IPV6_ADDRFORM and TLS. */
 	WRITE_ONCE(sk->sk_prot, prot);
 	if (sk->sk_socket)
-		WRITE_ONCE(sk->sk_socket->ops, ops);
+		dmm_set_socket_ops(sk->sk_socket, ops);
 }
 
 /* From now on, and until its end, the socket holds the module. */
@@ -102,6 +116,7 @@ void dmm_adopt_commit(struct sock *sk)
 	set_ops(sk, &f->adopted, &f->adopted_ops);
 	sk->sk_backlog_rcv = f->adopted.backlog_rcv;
 	filter_attach(sk);
+	dmm_option_start(sk);
 }
 
 /**
@@ -141,6 +156,7 @@ void dmm_adopt_undo(struct sock *sk)
 	if (dmm_is_adopted(sk)) {
 		/* The worker's, of dmm_sock_sync(): TCP counts its own. */
 		tcp_sk(sk)->packets_out = 0;
+		dmm_option_stop(sk);
 		filter_detach(sk);
 		sk->sk_backlog_rcv = f->base->backlog_rcv;
 	}
@@ -225,7 +241,8 @@ static enum dmm_fallback assign_listen(struct sock *sk,
 static enum dmm_fallback assign(struct sock *sk, struct dmm_stack *stack,
 				const struct sockaddr *uaddr, u64 flags)
 {
-	enum dmm_fallback reason = check_sock(sk) ?: dmm_protect_check(sk);
+	enum dmm_fallback reason = check_sock(sk) ?:
+				   dmm_protect_check(sk, false);
 
 	if (reason)
 		return reason;

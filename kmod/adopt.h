@@ -9,10 +9,13 @@
 
 struct bpf_sock_addr_kern;
 struct dmm_sock;
+struct proto_ops;
 struct sock;
+struct socket;
 
 int dmm_adopt_init(void);
 void dmm_adopt_exit(void);
+void dmm_set_socket_ops(struct socket *sock, const struct proto_ops *ops);
 void dmm_adopt_commit(struct sock *sk);
 void dmm_adopt_listen(struct sock *sk);
 void dmm_adopt_child(struct sock *sk, struct dmm_sock *ds);

@@ -27,6 +27,7 @@
 #include "adopt.h"
 #include "channel.h"
 #include "listen.h"
+#include "option.h"
 #include "proto.h"
 #include "protect.h"
 #include "relisten.h"
@@ -129,7 +130,7 @@ static int listen_start(struct sock *sk, struct dmm_sock *ds)
 	int err;
 
 	/* Whatever was set since bind(). */
-	reason = dmm_protect_check(sk);
+	reason = dmm_protect_check(sk, true);
 	if (!reason && !dmm_listen_route(sk, stack))
 		reason = DMM_FALLBACK_ROUTE;
 	if (reason)
@@ -200,17 +201,6 @@ static int dmm_listen(struct socket *sock, int backlog)
 	return err;
 }
 
-/* The listener's half in the stack ends, if what it has become asks for that. */
-static void protect_listener(struct sock *sk, struct dmm_sock *ds)
-{
-	enum dmm_fallback reason = dmm_protect_check(sk);
-
-	if (!reason || !ds->posted || sk->sk_state != TCP_LISTEN)
-		return;
-	dmm_fallback(ds->stack, sk, ds->stack->id, reason);
-	dmm_listen_alone(sk, ds);
-}
-
 static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
 				 sockptr_t optval, unsigned int optlen)
 {
@@ -218,16 +208,14 @@ static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
 	int err = base->setsockopt(sk, level, optname, optval, optlen);
 	struct dmm_sock *ds;
 
-	if (err)
+	if (err || level != SOL_TCP || optname != TCP_DEFER_ACCEPT)
 		return err;
 	lock_sock(sk);
 	ds = dmm_is_listening(sk) ? dmm_sk(sk) : NULL;
-	if (ds && level == SOL_TCP && optname == TCP_DEFER_ACCEPT) {
+	if (ds) {
 		fill_op_listen(sk, ds);
 		dmm_sock_post(ds, DMM_OP_LISTEN);
 	}
-	if (ds)
-		protect_listener(sk, ds);
 	release_sock(sk);
 	return 0;
 }
@@ -236,14 +224,7 @@ static int dmm_listen_setsockopt(struct sock *sk, int level, int optname,
 static int dmm_listen_getsockopt(struct sock *sk, int level, int optname,
 				 char __user *optval, int __user *optlen)
 {
-	struct dmm_sock *ds;
-	bool alone;
-
-	rcu_read_lock();
-	ds = dmm_sk_rcu(sk);
-	alone = ds && ds->stack == dmm_nobody;
-	rcu_read_unlock();
-	if (alone && level == SOL_TCP && optname == TCP_ULP)
+	if (!dmm_listens_too(sk) && level == SOL_TCP && optname == TCP_ULP)
 		return put_user(0, optlen);
 	return dmm_family(sk)->base->getsockopt(sk, level, optname, optval,
 						optlen);
@@ -259,8 +240,8 @@ static int dmm_accept(struct socket *sock, struct socket *newsock,
 		return err;
 	/* do_accept() gave it the listener's. */
 	f = dmm_family(newsock->sk);
-	WRITE_ONCE(newsock->ops, dmm_is_adopted(newsock->sk) ?
-		   &f->adopted_ops : f->base_ops);
+	dmm_set_socket_ops(newsock, dmm_is_adopted(newsock->sk) ?
+				    &f->adopted_ops : f->base_ops);
 	return 0;
 }
 
@@ -452,7 +433,8 @@ static struct request_sock *incoming_req(struct sock *sk,
 	req->peer_secid = 0;
 	req->mss = TCP_MSS_DEFAULT;
 	req->rsk_rcv_wnd = U16_MAX;
-	req->rsk_window_clamp = U16_MAX;
+	/* The child's, which the worker is told. */
+	req->rsk_window_clamp = READ_ONCE(tcp_sk(sk)->window_clamp);
 	ireq->ir_num = ntohs(in->lport);
 	ireq->ir_rmt_port = in->rport;
 	ireq->ir_mark = READ_ONCE(sk->sk_mark);
@@ -530,8 +512,6 @@ static bool incoming_adopt(struct sock *child, struct dmm_sock *listener,
 	ds->op_attach.token = in->token;
 	ds->op_attach.listener = listener->slot;
 	dmm_adopt_child(child, ds);
-	/* A child of SO_KEEPALIVE came with the kernel's own timer. */
-	inet_csk_delete_keepalive_timer(child);
 	tcp_set_state(child, TCP_ESTABLISHED);
 
 	ds->posted = true;
@@ -641,10 +621,10 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 	if (!incoming_valid(sk, ds, in))
 		return false;
 	/*
-	 * Set since, by a call that does not come by us, or on its cgroup: the kernel
-	 * goes on alone.
+	 * Not by setsockopt(): by BPF, by another socket of its reuseport group, on
+	 * its cgroup. The kernel goes on alone.
 	 */
-	reason = dmm_protect_check(sk);
+	reason = dmm_protect_check(sk, true);
 	if (reason) {
 		dmm_fallback(ds->stack, sk, ds->stack->id, reason);
 		dmm_sock_post_abort(ds);
@@ -724,4 +704,5 @@ void dmm_listen_proto_init(struct dmm_family *f)
 	f->listening_ops = *f->base_ops;
 	f->listening_ops.listen = dmm_listen;
 	f->listening_ops.accept = dmm_accept;
+	f->listening_ops.setsockopt = dmm_setsockopt;
 }

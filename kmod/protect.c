@@ -5,19 +5,20 @@
  *
  *	before adoption	it stays native, with a reason; of a listener, at bind(),
  *			at listen(), and whenever the stack brings a child
- *	after		the calls that would set one are refused (option.c); a
- *			program that somebody attaches to the socket's cgroup ends the
- *			connection, at its next call or within a second (watch.c)
+ *	after		the calls that would set one are refused; a program that
+ *			somebody attaches to the socket's cgroup ends the connection, at
+ *			its next call or within a second (watch.c)
+ *
+ * Those that are options are in option.c, with all others that a stack cannot honour.
  *
  * What is no socket's (netfilter, tc, and xfrm of the device) is the policy's.
  */
 #include <linux/cgroup.h>
 #include <linux/bpf-cgroup.h>
 #include <net/inet_sock.h>
-#include <net/ipv6.h>
 #include <net/sock.h>
-#include <net/tcp.h>
 
+#include "option.h"
 #include "protect.h"
 #include "sock.h"
 #include "stack.h"
@@ -60,29 +61,6 @@ bool dmm_protect_forbids(const struct sock *sk)
 
 #endif
 
-static bool has_keys(const struct tcp_sock *tp)
-{
-#ifdef CONFIG_TCP_MD5SIG
-	if (rcu_access_pointer(tp->md5sig_info))
-		return true;
-#endif
-#ifdef CONFIG_TCP_AO
-	if (rcu_access_pointer(tp->ao_info))
-		return true;
-#endif
-	return false;
-}
-
-static bool has_xfrm(const struct sock *sk)
-{
-#ifdef CONFIG_XFRM
-	return rcu_access_pointer(sk->sk_policy[0]) ||
-	       rcu_access_pointer(sk->sk_policy[1]);
-#else
-	return false;
-#endif
-}
-
 /* A label of netlabel's is an IP option that no program set. */
 static bool has_label(const struct sock *sk)
 {
@@ -96,43 +74,23 @@ static bool has_label(const struct sock *sk)
 	return ret;
 }
 
-static bool has_options6(const struct sock *sk)
-{
-	return sk->sk_family == AF_INET6 &&
-	       (rcu_access_pointer(inet6_sk(sk)->opt) ||
-		READ_ONCE(inet6_sk(sk)->min_hopcount));
-}
-
 /**
  * dmm_protect_check - may a stack have the socket, as it is now?
- * @sk: the socket
+ * @sk: the socket, which has not started, or listens
+ * @listens: it is one to listen
  *
- * In any context, without a lock if need be. Return: DMM_FALLBACK_NONE or why not.
+ * In any context, with or without the socket's lock. Return: DMM_FALLBACK_NONE or why
+ * not.
  */
-enum dmm_fallback dmm_protect_check(const struct sock *sk)
+enum dmm_fallback dmm_protect_check(struct sock *sk, bool listens)
 {
-	const struct tcp_sock *tp = tcp_sk(sk);
-	const struct inet_sock *inet = inet_sk(sk);
-
 	if (sk->sk_user_data)		/* a sockmap's, or a kernel user's */
 		return DMM_FALLBACK_PROTO;
-	if (rcu_access_pointer(sk->sk_filter) ||
-	    sock_flag(sk, SOCK_FILTER_LOCKED))
-		return DMM_FALLBACK_FILTER;
 	if (dmm_protect_forbids(sk))
 		return DMM_FALLBACK_CGROUP_SKB;
-	if (has_xfrm(sk))
-		return DMM_FALLBACK_XFRM;
 	if (has_label(sk))
 		return DMM_FALLBACK_LABEL;
-	if (tp->fastopen_req || tp->fastopen_connect)
-		return DMM_FALLBACK_FASTOPEN;
-	if (tp->repair || inet_test_bit(TRANSPARENT, sk) ||
-	    rcu_access_pointer(inet->inet_opt) || READ_ONCE(inet->min_ttl) ||
-	    has_options6(sk) || READ_ONCE(sk->sk_tsflags) ||
-	    sock_flag(sk, SOCK_RCVTSTAMP) || tp->rx_opt.user_mss || has_keys(tp))
-		return DMM_FALLBACK_SOCKOPT;
-	return DMM_FALLBACK_NONE;
+	return dmm_option_check(sk, listens);
 }
 
 /**

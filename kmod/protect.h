@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What guards a native socket, and what was set on it that a stack cannot honour.
+ * What guards a native socket.
  */
 #ifndef DMM_KMOD_PROTECT_H
 #define DMM_KMOD_PROTECT_H
@@ -10,7 +10,7 @@
 struct dmm_sock;
 struct sock;
 
-enum dmm_fallback dmm_protect_check(const struct sock *sk);
+enum dmm_fallback dmm_protect_check(struct sock *sk, bool listens);
 bool dmm_protect_forbids(const struct sock *sk);
 void dmm_protect_end(struct sock *sk, struct dmm_sock *ds);
 

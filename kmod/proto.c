@@ -17,6 +17,7 @@
 
 #include "adopt.h"
 #include "channel.h"
+#include "option.h"
 #include "proto.h"
 #include "protect.h"
 #include "sock.h"
@@ -58,7 +59,22 @@ static u32 tx_limit(const struct sock *sk, const struct dmm_sock *ds)
 	return clamp_t(u32, READ_ONCE(sk->sk_sndbuf) / 2, DMM_RING_MIN, size);
 }
 
-/* A quarter of that, so that a writer is not woken for each segment. */
+/* Of what a program may fill, how much TCP_NOTSENT_LOWAT keeps for later. */
+static u32 tx_room(const struct sock *sk, const struct dmm_sock *ds, u32 used)
+{
+	u32 lowat = tcp_notsent_lowat(tcp_sk(sk)), limit = tx_limit(sk, ds);
+	u32 room = used < limit ? limit - used : 0, unsent;
+
+	if (lowat >= limit)
+		return room;
+	unsent = dmm_sock_tx_unsent(ds);
+	return min(room, unsent < lowat ? lowat - unsent : 0);
+}
+
+/*
+ * A quarter of that, so that a writer is not woken for each segment; with
+ * TCP_NOTSENT_LOWAT, half of it, as TCP.
+ */
 static bool writeable(struct sock *sk)
 {
 	struct dmm_sock *ds;
@@ -69,8 +85,11 @@ static bool writeable(struct sock *sk)
 	if (ds) {
 		u32 limit = tx_limit(sk, ds);
 		u32 used = dmm_sock_tx_used(ds);
+		u32 lowat = tcp_notsent_lowat(tcp_sk(sk));
 
-		ret = used == DMM_RING_BROKEN || used + limit / 4 <= limit;
+		ret = used == DMM_RING_BROKEN ||
+		      (used + limit / 4 <= limit &&
+		       (lowat >= limit || dmm_sock_tx_unsent(ds) * 2 < lowat));
 	}
 	rcu_read_unlock();
 	return ret;
@@ -97,8 +116,13 @@ static void arm_room(struct sock *sk)
 		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 	rcu_read_lock();
 	ds = dmm_conn_rcu(sk);
-	if (ds)
-		dmm_sock_arm_room(ds, tx_limit(sk, ds) / 4);
+	if (ds) {
+		u32 limit = tx_limit(sk, ds);
+
+		/* What is acknowledged makes room for what was not sent. */
+		dmm_sock_arm_room(ds, tcp_notsent_lowat(tcp_sk(sk)) < limit ?
+				      1 : limit / 4);
+	}
 	rcu_read_unlock();
 }
 
@@ -196,6 +220,7 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 {
 	struct dmm_sock *ds = dmm_sk(sk);
 	struct tcp_sock *tp = tcp_sk(sk);
+	enum dmm_fallback reason;
 	struct dmm_path path;
 	int err;
 
@@ -209,6 +234,10 @@ static int dmm_connect(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 	    !dmm_path_same(&path, &ds->path))
 		return connect_native(sk, ds, uaddr, addr_len,
 				      DMM_FALLBACK_REWRITTEN);
+	/* A later program may have set something. */
+	reason = dmm_protect_check(sk, false);
+	if (reason)
+		return connect_native(sk, ds, uaddr, addr_len, reason);
 	if (dmm_sock_rings(ds, GFP_KERNEL))
 		return connect_native(sk, ds, uaddr, addr_len,
 				      DMM_FALLBACK_NO_MEMORY);
@@ -447,7 +476,7 @@ static void tx_publish(struct dmm_sock *ds, u32 len, bool more)
 static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 {
 	struct dmm_sock *ds = dmm_conn(sk);
-	u32 used, limit;
+	u32 used, room;
 	ssize_t n;
 
 	if (!ds)
@@ -457,11 +486,11 @@ static ssize_t tx_copy(struct sock *sk, struct msghdr *msg)
 		dmm_sock_broken(sk, ds);
 		return -EPIPE;
 	}
-	limit = tx_limit(sk, ds);
-	if (used >= limit)
+	room = tx_room(sk, ds, used);
+	if (!room)
 		return 0;
 	/* By pieces, so that the worker begins while the rest is copied. */
-	n = min3((size_t)(limit - used), msg_data_left(msg), (size_t)SZ_64K);
+	n = min3((size_t)room, msg_data_left(msg), (size_t)SZ_64K);
 	n = dmm_ring_from_iter(sk, ds->stack->arena, &ds->tx, ds->tx_prod, n,
 			       &msg->msg_iter);
 	if (n < 0)
@@ -485,6 +514,9 @@ static int sendmsg_locked(struct sock *sk, struct msghdr *msg, size_t size)
 		if (err)
 			goto out_err;
 	}
+	err = dmm_option_send(sk, msg);
+	if (err)
+		goto out_err;
 	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 
 	err = -EPIPE;
@@ -765,7 +797,7 @@ static void fix_ops(struct sock *sk)
 
 	if (dmm_is_adopted(sk) && sock &&
 	    unlikely(READ_ONCE(sock->ops) != &f->adopted_ops))
-		WRITE_ONCE(sock->ops, &f->adopted_ops);
+		dmm_set_socket_ops(sock, &f->adopted_ops);
 	/* A child that was cloned while its listener was given back to TCP. */
 	if (unlikely(dmm_is_listening(sk) && !dmm_sk(sk)))
 		WRITE_ONCE(sk->sk_prot, f->base);
@@ -777,6 +809,7 @@ void dmm_release_cb(struct sock *sk)
 	dmm_family(sk)->base->release_cb(sk);
 	fix_ops(sk);
 	dmm_sock_pending(sk);
+	dmm_option_release(sk);
 }
 
 static void family_init(struct dmm_family *f, struct proto *base,
@@ -804,7 +837,6 @@ static void family_init(struct dmm_family *f, struct proto *base,
 	prot->disconnect = dmm_disconnect;
 	prot->ioctl = dmm_ioctl;
 	prot->shutdown = dmm_shutdown;
-	prot->setsockopt = dmm_setsockopt;
 	prot->getsockopt = dmm_getsockopt;
 	prot->keepalive = dmm_keepalive;
 	prot->recvmsg = dmm_recvmsg;
@@ -825,7 +857,8 @@ static void family_init(struct dmm_family *f, struct proto *base,
 	ops->read_skb = NULL;
 	ops->sendmsg_locked = NULL;
 	ops->peek_len = NULL;
-	ops->set_rcvlowat = NULL;	/* the core's own is enough */
+	ops->setsockopt = dmm_setsockopt;
+	ops->set_rcvlowat = dmm_set_rcvlowat;
 
 	dmm_listen_proto_init(f);
 }

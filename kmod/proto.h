@@ -62,14 +62,6 @@ int dmm_proto_init(void);
 int dmm_disconnect(struct sock *sk, int flags);
 void dmm_release_cb(struct sock *sk);
 
-/* option.c */
-int dmm_ioctl(struct sock *sk, int cmd, int *karg);
-void dmm_keepalive(struct sock *sk, int val);
-int dmm_setsockopt(struct sock *sk, int level, int optname, sockptr_t optval,
-		   unsigned int optlen);
-int dmm_getsockopt(struct sock *sk, int level, int optname,
-		   char __user *optval, int __user *optlen);
-
 /* listen.c */
 void dmm_listen_proto_init(struct dmm_family *f);
 

@@ -62,6 +62,24 @@ static void exchange(struct sock *sk, struct dmm_sock *old, struct dmm_sock *ds)
 }
 
 /**
+ * dmm_listens_too - is it a listener that a stack serves too, or will again?
+ * @sk: a socket; with its lock or without
+ */
+bool dmm_listens_too(const struct sock *sk)
+{
+	const struct dmm_sock *ds;
+	bool ret = false;
+
+	rcu_read_lock();
+	if (dmm_is_listening(sk)) {
+		ds = dmm_sk_rcu(sk);
+		ret = ds && ds->stack != dmm_nobody;
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
  * dmm_listen_alone - the kernel goes on serving a listener without its stack
  * @sk: the listener, in TCP_LISTEN; the caller holds its spinlock, and nobody owns it,
  *	or the caller does
@@ -93,7 +111,7 @@ static int offer(struct sock *sk, struct dmm_sock *ds, struct dmm_stack *stack)
 
 	if (sk->sk_state != TCP_LISTEN)
 		return 0;
-	reason = dmm_protect_check(sk);
+	reason = dmm_protect_check(sk, true);
 	if (!reason && !dmm_listen_route(sk, stack))
 		reason = DMM_FALLBACK_ROUTE;
 	if (reason)

@@ -11,6 +11,7 @@ struct sock;
 
 void dmm_relisten_wait(struct sock *sk);
 void dmm_relisten_forget(struct dmm_sock *ds);
+bool dmm_listens_too(const struct sock *sk);
 void dmm_listen_alone(struct sock *sk, struct dmm_sock *ds);
 void dmm_relisten_attached(struct dmm_stack *stack);
 

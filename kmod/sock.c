@@ -122,6 +122,24 @@ int dmm_sock_rings(struct dmm_sock *ds, gfp_t gfp)
 			     geo->rx_size, gfp);
 }
 
+/* When something last left, and came; TCP has a time for each segment. */
+static void sync_times(struct sock *sk, struct dmm_sock *ds)
+{
+	u32 tx = READ_ONCE(ds->shm->tx_sent), rx = READ_ONCE(ds->shm->rx_prod);
+	u32 acked = READ_ONCE(ds->shm->tx_cons);
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	if (tx != ds->seen_tx)
+		tp->lsndtime = tcp_jiffies32;
+	if (acked != ds->seen_acked)
+		tp->rcv_tstamp = tcp_jiffies32;
+	if (rx != ds->seen_rx)
+		inet_csk(sk)->icsk_ack.lrcvtime = tcp_jiffies32;
+	ds->seen_tx = tx;
+	ds->seen_acked = acked;
+	ds->seen_rx = rx;
+}
+
 /**
  * dmm_sock_sync - show the stack's numbers where TCP's would be
  * @sk: the socket; the caller holds its lock
@@ -137,6 +155,7 @@ void dmm_sock_sync(struct sock *sk, struct dmm_sock *ds)
 	struct tcp_sock *tp = tcp_sk(sk);
 	u32 unsent;
 
+	sync_times(sk, ds);
 	if (mss) {
 		tp->mss_cache = min(mss, 65535U);
 		tcp_snd_cwnd_set(tp, clamp(cwnd / tp->mss_cache, 1U, 1U << 20));
@@ -680,12 +699,18 @@ void dmm_sock_post_options(struct sock *sk, struct dmm_sock *ds, bool keepalive)
 	dmm_sock_ip_options(sk, &opts.dscp, &opts.ttl);
 	if (sk->sk_userlocks & SOCK_RCVBUF_LOCK)
 		opts.rcvbuf = tcp_win_from_space(sk, READ_ONCE(sk->sk_rcvbuf));
+	if (tp->window_clamp)
+		opts.rcvbuf = min_not_zero(opts.rcvbuf, tp->window_clamp);
 	if (tp->nonagle & TCP_NAGLE_OFF)
 		opts.set |= DMM_OPT_NODELAY;
 	if (tp->nonagle & TCP_NAGLE_CORK)
 		opts.set |= DMM_OPT_CORK;
 	if (keepalive)
 		opts.set |= DMM_OPT_KEEPALIVE;
+
+	if (ds->quickack)
+		opts.set |= DMM_OPT_QUICKACK;
+	dmm_option_told(sk, ds);
 
 	opts.seq = ++ds->opt_seq;
 	WRITE_ONCE(ds->shm->opt_seq, opts.seq);

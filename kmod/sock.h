@@ -14,6 +14,7 @@
 #include <net/tcp.h>
 
 #include "arena.h"
+#include "option.h"
 #include "proto.h"
 #include "route.h"
 #include "stack.h"
@@ -40,6 +41,11 @@
  * @tx_prod: bytes put into @tx, the truth of shm->tx_prod
  * @rx_cons: bytes taken out of @rx, the truth of shm->rx_cons
  * @opt_seq: dmm_op_options.seq of the last one posted
+ * @opt_seen: what of the socket's options that told, and what it could not
+ * @quickack: TCP_QUICKACK is on because the program says so
+ * @seen_tx: shm->tx_sent, as of the last look; for `ss`, as are these:
+ * @seen_acked: shm->tx_cons, likewise
+ * @seen_rx: shm->rx_prod, likewise
  * @posted: CONNECT, LISTEN or ATTACH was posted: the worker knows of it. Set before
  *	the op is, so an event about a socket that has it not is a lie
  *
@@ -93,6 +99,11 @@ struct dmm_sock {
 	u32 tx_prod;
 	u32 rx_cons;
 	u32 opt_seq;
+	struct dmm_opt_seen opt_seen;
+	bool quickack;
+	u32 seen_tx;
+	u32 seen_acked;
+	u32 seen_rx;
 	bool posted;
 	bool strict;
 	bool barred;

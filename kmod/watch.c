@@ -18,6 +18,7 @@
 #include <net/tcp.h>
 
 #include "arena.h"
+#include "option.h"
 #include "proto.h"
 #include "protect.h"
 #include "sock.h"
@@ -118,6 +119,7 @@ static void watch_locked(struct sock *sk, struct dmm_sock *ds)
 		dmm_sock_fail(sk, ds, ETIMEDOUT);
 	} else {
 		dmm_sock_sync(sk, ds);
+		dmm_option_look(sk, ds);
 		let_go_if_idle(ds);
 	}
 }

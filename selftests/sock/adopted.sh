@@ -17,5 +17,8 @@ trap 'exit 1' INT TERM
 { net_up && peer_up && daemon_up && stack_up; } >&2 ||
 	{ echo "# the world could not be set up"; exit 1; }
 
+# What the table counts; see sock_table.c.
+export DMM_STATS="$BIN/dmmctl --socket $RUN/dmmd.sock -j stats"
+
 # What differs for good; dmm(7) has the list.
 run_suites in_app "$@" -- -T urgent_to_us -T urgent_from_us -T filter_after_connect

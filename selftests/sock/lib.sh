@@ -5,7 +5,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/lib.sh"
 
 SOCK=$OUT/selftests/sock
-SUITES=(connect data flow event process option close server uring)
+SUITES=(connect data flow event process option table close server uring)
 
 # In place of e2e's; world_up calls it.
 peer_up()

@@ -17,7 +17,7 @@ WITHOUT=(
 	fin_wait2_ends			# when, only those tables would tell
 	urgent_to_us urgent_from_us	# no urgent data in the channel
 	bad_pointers half_a_bad_buffer	# user space has no EFAULT but SIGSEGV
-	signals signal_of_connect_and_reset	# SIGIO is sent by the kernel's socket alone
+	signals signals_asked_for_late signal_of_connect_and_reset	# SIGIO is sent by the kernel's socket alone
 	filter_after_connect		# no packets pass by that a filter could see
 	pidfd_getfd			# a system call made by hand
 )

@@ -475,6 +475,49 @@ RIG_TEST(event, signals)
 	fcntl(r->fd, F_SETFL, 0);
 }
 
+/* Asked for when bytes came already. */
+RIG_TEST(event, signals_asked_for_late)
+{
+	struct rig *r = &self->r;
+	sigset_t set;
+	int n = 0;
+
+	CONNECT(r);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	EXPECT_EQ(1, write_all(r->far, "x", 1));
+	/* nobody sleeps on it, as a poll() would */
+	EXPECT_TRUE(WAIT_FOR((ioctl(r->fd, FIONREAD, &n), n == 1)));
+	ASSERT_EQ(0, fcntl(r->fd, F_SETSIG, SIGRTMIN));
+	ASSERT_EQ(0, fcntl(r->fd, F_SETOWN, getpid()));
+	ASSERT_EQ(0, fcntl(r->fd, F_SETFL, O_ASYNC));
+	EXPECT_EQ(1, write_all(r->far, "y", 1));
+	EXPECT_EQ(POLLIN | POLLRDNORM, wait_signal(r->fd, POLLIN));
+	fcntl(r->fd, F_SETFL, 0);
+}
+
+RIG_TEST(event, lowat_wakes_when_lowered)
+{
+	struct rig *r = &self->r;
+	struct job job = { .call = job_poll, .arg = POLLIN };
+	double t;
+	int n = 0;
+
+	CONNECT(r);
+	ASSERT_EQ(0, set_int(r->fd, SOL_SOCKET, SO_RCVLOWAT, 1000));
+	job.fd = r->fd;
+	job_start(&job);
+	EXPECT_TRUE(job_blocked(&job));
+	EXPECT_EQ(10, write_all(r->far, "0123456789", 10));
+	EXPECT_TRUE(WAIT_FOR((ioctl(r->fd, FIONREAD, &n), n == 10)));
+	EXPECT_TRUE(job_blocked(&job));
+	t = now();
+	ASSERT_EQ(0, set_int(r->fd, SOL_SOCKET, SO_RCVLOWAT, 5));
+	EXPECT_EQ(POLLIN, job_end(&job));
+	EXPECT_GT(2, now() - t);	/* it looks by itself after five */
+}
+
 RIG_TEST(event, signal_of_connect_and_reset)
 {
 	struct rig *r = &self->r;

@@ -16,7 +16,8 @@
  *	LISTENER	as NATIVE for a socket that listens, as DONE for another
  *	START		as NATIVE, but on a live connection the kernel's own code is
  *			enough: it refuses, or there is no effect any more
- *	LATE		as DONE before; later it is refused
+ *	LATE		as DONE before; later it is refused. A flow label counts by
+ *			what connect() says, and one to be reflected as NATIVE
  *
  * Refused is EOPNOTSUPP. @void is the value that asks for nothing, so that a program
  * may set it at any time, and the socket need not stay native for it:
@@ -85,8 +86,8 @@
 	FN(SO_BPF_EXTENSIONS,		48,	DONE,		NONE)	\
 	FN(SO_INCOMING_CPU,		49,	LISTENER,	ONES)	\
 	FN(SO_ATTACH_BPF,		50,	NATIVE,		NONE)	\
-	FN(SO_ATTACH_REUSEPORT_CBPF,	51,	LISTENER,	NONE)	\
-	FN(SO_ATTACH_REUSEPORT_EBPF,	52,	LISTENER,	NONE)	\
+	FN(SO_ATTACH_REUSEPORT_CBPF,	51,	NATIVE,		NONE)	\
+	FN(SO_ATTACH_REUSEPORT_EBPF,	52,	NATIVE,		NONE)	\
 	FN(SO_CNX_ADVICE,		53,	LATE,		ZERO)	\
 	FN(SO_MEMINFO,			55,	DONE,		NONE)	\
 	FN(SO_INCOMING_NAPI_ID,		56,	DONE,		NONE)	\
@@ -249,7 +250,7 @@
 	FN(IPV6_MULTICAST_ALL,		29,	DONE,		NONE)	\
 	FN(IPV6_ROUTER_ALERT_ISOLATE,	30,	DONE,		NONE)	\
 	FN(IPV6_RECVERR_RFC4884,	31,	DONE,		NONE)	\
-	FN(IPV6_FLOWLABEL_MGR,		32,	NATIVE,		NONE)	\
+	FN(IPV6_FLOWLABEL_MGR,		32,	LATE,		NONE)	\
 	FN(IPV6_FLOWINFO_SEND,		33,	DONE,		NONE)	\
 	FN(IPV6_IPSEC_POLICY,		34,	NATIVE,		NONE)	\
 	FN(IPV6_XFRM_POLICY,		35,	NATIVE,		NONE)	\
@@ -269,7 +270,6 @@
 	FN(IPV6_RECVPATHMTU,		60,	NATIVE,		ZERO)	\
 	FN(IPV6_PATHMTU,		61,	DONE,		NONE)	\
 	FN(IPV6_DONTFRAG,		62,	DONE,		NONE)	\
-	FN(IPV6_USE_MIN_MTU,		63,	DONE,		NONE)	\
 	FN(IPV6_RECVTCLASS,		66,	NATIVE,		ZERO)	\
 	FN(IPV6_TCLASS,			67,	TOLD,		NONE)	\
 	FN(IPV6_AUTOFLOWLABEL,		70,	NATIVE,		ZERO)	\
