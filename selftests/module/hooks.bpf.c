@@ -89,4 +89,32 @@ int bind6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * For tests of what bpf_setsockopt() does: setsockopt() of a level that nobody has
+ * sets the option that stands here instead.
+ */
+#define TEST_LEVEL	0x4444
+
+int set_level, set_name, set_value, set_result;
+
+SEC("cgroup/setsockopt")
+int instead(struct bpf_sockopt *ctx)
+{
+	int val = set_value;
+
+	if (ctx->level != TEST_LEVEL)
+		return 1;
+	set_result = bpf_setsockopt(ctx->sk, set_level, set_name, &val,
+				    sizeof(val));
+	ctx->optlen = -1;	/* and nothing else */
+	return 1;
+}
+
+/* One that wants to be called is enough. */
+SEC("sockops")
+int called(struct bpf_sock_ops *ctx)
+{
+	return 1;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

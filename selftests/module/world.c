@@ -30,7 +30,7 @@
 struct world {
 	struct hooks_bpf *hooks;
 	struct bpf_link *links[LINKS];
-	struct bpf_link *guard;
+	int guard;		/* its link, or 0 */
 	int home_net;
 	char root[256];		/* cgroup2's mount point */
 	char cgroup[300];
@@ -142,7 +142,8 @@ void world_leave(struct world *w)
 		return;
 	for (i = 0; i < LINKS; i++)
 		bpf_link__destroy(w->links[i]);
-	bpf_link__destroy(w->guard);
+	if (w->guard > 0)
+		close(w->guard);
 	hooks_bpf__destroy(w->hooks);
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", w->root);
 	write_file(procs, "0");
@@ -177,18 +178,23 @@ void world_deny(struct world *w, int deny)
 	w->hooks->bss->deny = deny;
 }
 
+static int attach(struct world *w, struct bpf_program *prog,
+		  enum bpf_attach_type type)
+{
+	int dir = open(w->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int link = bpf_link_create(bpf_program__fd(prog), dir, type, NULL);
+
+	close(dir);
+	return link;
+}
+
 int world_guard(struct world *w, int present)
 {
-	int dir;
-
-	bpf_link__destroy(w->guard);
-	w->guard = NULL;
-	if (!present)
-		return 0;
-	dir = open(w->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	w->guard = bpf_program__attach_cgroup(w->hooks->progs.guard, dir);
-	close(dir);
-	return w->guard ? 0 : die("attach");
+	if (w->guard > 0)
+		close(w->guard);
+	w->guard = present ? attach(w, w->hooks->progs.guard,
+				    BPF_CGROUP_INET_EGRESS) : 0;
+	return w->guard < 0 ? die("cgroup_skb") : 0;
 }
 
 int world_sysctl(const char *name, const char *value)
@@ -197,6 +203,27 @@ int world_sysctl(const char *name, const char *value)
 
 	snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
 	return write_file(path, value);
+}
+
+int world_bpf_set(struct world *w, int fd, int level, int name, int value)
+{
+	int link = attach(w, w->hooks->progs.instead, BPF_CGROUP_SETSOCKOPT);
+	int ret;
+
+	if (link < 0)
+		return die("cgroup/setsockopt");
+	w->hooks->bss->set_level = level;
+	w->hooks->bss->set_name = name;
+	w->hooks->bss->set_value = value;
+	ret = setsockopt(fd, 0x4444, 1, &value, sizeof(value)) ? -errno :
+	      w->hooks->bss->set_result;
+	close(link);
+	return ret;
+}
+
+int world_sockops(struct world *w)
+{
+	return attach(w, w->hooks->progs.called, BPF_CGROUP_SOCK_OPS);
 }
 
 void world_detach(struct world *w)

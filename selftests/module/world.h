@@ -45,6 +45,12 @@ int world_guard(struct world *w, int present);
 /* Write a sysctl of the namespace, below /proc/sys/net; 0 or -1. */
 int world_sysctl(const char *name, const char *value);
 
+/* Have a BPF program set an option of @fd; what bpf_setsockopt() says. */
+int world_bpf_set(struct world *w, int fd, int level, int name, int value);
+
+/* Attach a sockops program to the cgroup; its descriptor, close() takes it off. */
+int world_sockops(struct world *w);
+
 /* No hooks any more: nobody judges. */
 void world_detach(struct world *w);
 
