@@ -23,12 +23,10 @@
 #include "sock.h"
 #include "stack.h"
 
-#define SAME_NUMBER(name, number, how, nothing)	static_assert((name) == (number));
-DMM_OPTS_SOCKET(SAME_NUMBER)
-DMM_OPTS_TCP(SAME_NUMBER)
-DMM_OPTS_BPF(SAME_NUMBER)
-DMM_OPTS_IP(SAME_NUMBER)
-DMM_OPTS_IPV6(SAME_NUMBER)
+static_assert(!(0 DMM_OPTS_SOCKET(DMM_OPT_DIFFERS)));
+static_assert(!(0 DMM_OPTS_TCP(DMM_OPT_DIFFERS) DMM_OPTS_BPF(DMM_OPT_DIFFERS)));
+static_assert(!(0 DMM_OPTS_IP(DMM_OPT_DIFFERS)));
+static_assert(!(0 DMM_OPTS_IPV6(DMM_OPT_DIFFERS)));
 
 /* ---- before the socket starts ------------------------------------------- */
 

@@ -281,6 +281,9 @@
 	FN(IPV6_RECVFRAGSIZE,		77,	NATIVE,		ZERO)	\
 	FN(IPV6_FREEBIND,		78,	DONE,		NONE)
 
+/* To compare with the headers: static_assert(!(0 DMM_OPTS_TCP(DMM_OPT_DIFFERS))) */
+#define DMM_OPT_DIFFERS(name, number, how, nothing)	|| (name) != (number)
+
 enum dmm_opt_how {
 	DMM_OPT_UNKNOWN,
 	DMM_OPT_DONE,
@@ -306,10 +309,11 @@ struct dmm_opt_rule {
 };
 
 #define DMM_OPT_CASE(name, number, how, nothing)			\
-	case number:							\
+	case number: {							\
 		return (struct dmm_opt_rule) {				\
 			DMM_OPT_##how, DMM_OPT_VOID_##nothing		\
-		};
+		};							\
+	}
 
 /* What becomes of an option; DMM_OPT_DONE for a level that TCP does not have. */
 static inline struct dmm_opt_rule dmm_opt_find(int level, int name)
