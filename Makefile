@@ -3,6 +3,7 @@
 #	make			everything; V=1 shows the commands
 #	make check		set up, build, all tests (scripts/test)
 #	make check-style	what needs no running
+#	make asan		a worker with ASan and UBSan in $(OUT)/asan, for tests
 #	make demo		the tour
 #	make install		DESTDIR= PREFIX=/usr
 include scripts/build.mk
@@ -13,7 +14,7 @@ KREL	= $(shell cat $(KDIR)/include/config/kernel.release)
 
 USER	:= bpf userlib daemon selftests
 
-.PHONY: all user kmod $(USER) check test check-style demo install clean
+.PHONY: all user kmod $(USER) asan check test check-style demo install clean
 
 all: kmod user
 user: $(USER)
@@ -27,6 +28,10 @@ selftests: bpf userlib daemon
 
 $(USER):
 	$(Q)$(MAKE) $(if $(V),,-s) --no-print-directory -C $@
+
+asan:
+	$(Q)$(MAKE) $(if $(V),,-s) --no-print-directory -C userlib SANITIZE=1 \
+		OUT=$(OUT)/asan worker
 
 check test:
 	$(Q)scripts/test

@@ -8,6 +8,8 @@
 #	$(OUT)/lib/			libdmm.a
 #	$(OUT)/lib/dmm/			what programs load: plug-ins, BPF objects
 #
+# SANITIZE=1, with an OUT= of its own, builds with ASan and UBSan.
+#
 # A program finds its own ../lib/dmm from where it lies, here and installed.
 
 VERSION	:= 0.1.0
@@ -37,6 +39,10 @@ PKG_CONFIG ?= pkg-config
 WARN	:= -Wall -Wextra -Werror -Wmissing-prototypes -Wstrict-prototypes \
 	   -Wpointer-arith -Wshadow -Wno-unused-parameter
 CFLAGS	?= -O2 -g
+ifeq ($(SANITIZE),1)
+override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all \
+		   -fno-omit-frame-pointer
+endif
 CFLAGS_ALL = -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE \
 	   -DDMM_VERSION='"$(VERSION)"' -I$(TOP)/kmod/uapi -I$(TOP)/userlib/include -I$(TOP)/bpf -I$(OUT) \
 	   -MMD -MP

@@ -63,7 +63,10 @@ int rig_create(struct rig *rig)
 	if (n < 0)
 		return -errno;
 	*strrchr(exe, '/') = '\0';
-	snprintf(rig->bin, sizeof(rig->bin), "%s/../../bin/dmm-worker", exe);
+	snprintf(rig->build, sizeof(rig->build), "%s/../..", exe);
+	snprintf(rig->bin, sizeof(rig->bin), "%s/bin/dmm-worker", rig->build);
+	if (getenv("DMM_TEST_ASAN"))
+		rig_sanitized(rig);
 	snprintf(rig->name, sizeof(rig->name), "test-%d", getpid());
 	snprintf(rig->sock, sizeof(rig->sock), "/tmp/dmm-test-%d", getpid());
 
@@ -94,6 +97,14 @@ int rig_create(struct rig *rig)
 	rig->ifindex = if_nametoindex(RIG_DEV);
 	rig->peer = peer_start(rig->web);
 	return rig->peer < 0 ? rig->peer : 0;
+}
+
+void rig_sanitized(struct rig *rig)
+{
+	snprintf(rig->bin, sizeof(rig->bin), "%s/asan/bin/dmm-worker",
+		 rig->build);
+	/* the libraries that it uses leave some for exit() to free */
+	setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
 }
 
 void rig_destroy(struct rig *rig)

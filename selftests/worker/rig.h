@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a worker's test stands on; it goes away with the process.
+ * What a worker's test stands on; it goes away with the process. With DMM_TEST_ASAN
+ * in the environment the worker is always the one with ASan and UBSan.
  *
  *	netns "app"			netns "web"
  *	dmmt0 10.77.0.1/24 ----veth---- dmmt1 10.77.0.2/24
@@ -34,6 +35,7 @@ struct rig {
 	char web[64];
 	char name[32];		/* the worker's */
 	char sock[64];
+	char build[192];
 	char bin[256];
 	int ifindex;
 	int web_ifindex;
@@ -44,6 +46,9 @@ struct rig {
 /* Make the namespaces, the device and the peer; no worker yet. */
 int rig_create(struct rig *rig);
 void rig_destroy(struct rig *rig);
+
+/* The worker with ASan and UBSan (make asan), instead of the usual one. */
+void rig_sanitized(struct rig *rig);
 
 /*
  * Start a worker; @args are added, a NULL at their end. Its ready line, or why
