@@ -66,7 +66,8 @@ FIELD(dmm_arena_hdr, ev_prod, 256, 4);
 FIELD(dmm_arena_hdr, __reserved4, 260, 60);
 FIELD(dmm_arena_hdr, sleeping, 320, 4);
 FIELD(dmm_arena_hdr, stack_cpu, 324, 4);
-FIELD(dmm_arena_hdr, __reserved5, 328, 56);
+FIELD(dmm_arena_hdr, full, 328, 4);
+FIELD(dmm_arena_hdr, __reserved5, 332, 52);
 
 SIZE(dmm_slot, 192);
 FIELD(dmm_slot, tx_prod, 0, 4);

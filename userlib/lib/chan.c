@@ -280,15 +280,22 @@ __u32 dmm_chan_opt_seq(struct dmm_chan *chan, __u32 slot)
 	return load_relaxed(&slot_of(chan, slot)->opt_seq);
 }
 
-void dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len)
+__u32 dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len)
 {
-	store_relaxed(&slot_of(chan, slot)->tx_sent,
-		      dmm_chan_tx(chan, slot)->index + len);
+	__u32 sent = dmm_chan_tx(chan, slot)->index + len;
+
+	store_relaxed(&slot_of(chan, slot)->tx_sent, sent);
+	return sent;
 }
 
 int dmm_chan_op_get(struct dmm_chan *chan, struct dmm_op *op)
 {
 	return msg_ring_get(&chan->in, op);
+}
+
+__u32 dmm_chan_ops_waiting(const struct dmm_chan *chan)
+{
+	return msg_ring_waiting(&chan->in);
 }
 
 void dmm_chan_op_done(struct dmm_chan *chan)
@@ -332,6 +339,11 @@ void dmm_chan_stack_cpu(struct dmm_chan *chan, __u32 cpu)
 __u32 dmm_chan_client_cpu(const struct dmm_chan *chan)
 {
 	return load_relaxed(&chan->hdr->client_cpu);
+}
+
+void dmm_chan_full(struct dmm_chan *chan, bool full)
+{
+	store_relaxed(&chan->hdr->full, full);
 }
 
 bool dmm_chan_sleep(struct dmm_chan *chan, __u32 how)

@@ -71,6 +71,8 @@ static int hello_receive(int sock, int fds[NFDS])
 	    hello.version == DMM_ABI_VERSION &&
 	    !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		return 0;
+	if (!n && len == sizeof(hello) && hello.flags & DMM_CLIENT_F_QUOTA)
+		return -EDQUOT;
 	while (n)
 		close(fds[--n]);
 	return -EPROTO;

@@ -210,3 +210,9 @@ bool msg_ring_pending(const struct msg_ring *r)
 {
 	return load_acquire(r->other) != r->index;
 }
+
+/* How many can be taken; of a wild index, as many as there can be. */
+__u32 msg_ring_waiting(const struct msg_ring *r)
+{
+	return min_u32(load_acquire(r->other) - r->index, r->n);
+}

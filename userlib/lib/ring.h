@@ -51,6 +51,7 @@ struct msg_ring {
 int msg_ring_put(struct msg_ring *r, const void *msg);
 __u32 msg_ring_flush(struct msg_ring *r);
 int msg_ring_get(struct msg_ring *r, void *msg);
+__u32 msg_ring_waiting(const struct msg_ring *r);
 bool msg_ring_pending(const struct msg_ring *r);
 
 #endif /* DMM_LIB_RING_H */

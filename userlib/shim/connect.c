@@ -460,7 +460,7 @@ static enum dmm_fallback take(int fd, struct ctx *c, const void *addr)
 	if (slot_take(c, &slot)) {
 		if (p.own_port)
 			port_give(c, p.sport);
-		return DMM_FALLBACK_NO_SLOT;
+		return slot_why(c);
 	}
 	s = &c->socks[slot];
 	sock_slot_open(c, slot);
@@ -503,7 +503,7 @@ static enum dmm_fallback connect_stack(int fd, const void *addr)
 		return DMM_FALLBACK_STACK_DOWN;
 	c = ctx_get(stack, &err);
 	if (!c)
-		return DMM_FALLBACK_STACK_DOWN;
+		return ctx_why(err);
 	return take(fd, c, addr);
 }
 

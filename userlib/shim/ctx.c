@@ -91,6 +91,8 @@ static int hello_receive(int sock, struct dmm_client_hello *hello, int fds[NFDS]
 	    hello->version == DMM_ABI_VERSION &&
 	    !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		return 0;
+	if (!n && len == sizeof(*hello) && hello->flags & DMM_CLIENT_F_QUOTA)
+		return -EDQUOT;
 	while (n)
 		real.close(fds[--n]);
 	return -EPROTO;
@@ -315,6 +317,12 @@ struct ctx *ctx_get(uint32_t stack_id, int *err)
 	return c;
 }
 
+/* Why ctx_get() gave none. */
+enum dmm_fallback ctx_why(int err)
+{
+	return err == -EDQUOT ? DMM_FALLBACK_QUOTA : DMM_FALLBACK_STACK_DOWN;
+}
+
 /* One that was handed over; the descriptors are ours from now on. */
 struct ctx *ctx_adopt(int state_fd, int arena_fd, int sock, int bell, int event_fd)
 {
@@ -401,6 +409,8 @@ int slot_take(struct ctx *c, uint32_t *slot)
 	struct sh_hdr *sh = c->sh;
 	int ret = 0;
 
+	if (load_relaxed(&c->arena->full))
+		return -EDQUOT;
 	if (!lock(&sh->alloc_lock))
 		return -EDEADLK;
 	if (sh->free) {
@@ -413,6 +423,13 @@ int slot_take(struct ctx *c, uint32_t *slot)
 	}
 	unlock(&sh->alloc_lock);
 	return ret;
+}
+
+/* Why slot_take() gave none. */
+enum dmm_fallback slot_why(struct ctx *c)
+{
+	return load_relaxed(&c->arena->full) ? DMM_FALLBACK_QUOTA :
+					       DMM_FALLBACK_NO_SLOT;
 }
 
 /* False: the stack has a connection of that port already. */

@@ -126,7 +126,7 @@ enum dmm_fallback listen_prepare(int fd, struct ctx *c, uint32_t backlog,
 	    cookie != c->netns)
 		return DMM_FALLBACK_NETNS;
 	if (slot_take(c, &slot))
-		return DMM_FALLBACK_NO_SLOT;
+		return slot_why(c);
 	s = &c->socks[slot];
 	sock_slot_open(c, slot);
 	s->state = TCP_LISTEN;
@@ -187,7 +187,7 @@ static enum dmm_fallback listen_stack(int fd, int backlog, struct vsock **vp)
 		return DMM_FALLBACK_SOCKOPT;
 	c = ctx_get(stack, &err);
 	return c ? listen_prepare(fd, c, backlog_of(backlog), vp) :
-		   DMM_FALLBACK_STACK_DOWN;
+		   ctx_why(err);
 }
 
 /* listen() of one that both sides serve already, if the stack is there. */

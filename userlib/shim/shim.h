@@ -376,12 +376,14 @@ static inline int kernel_fd(const struct vsock *v, int fd)
 extern struct ctx *ctxs[CTX_MAX];
 extern unsigned int nctx;
 struct ctx *ctx_get(uint32_t stack_id, int *err);
+enum dmm_fallback ctx_why(int err);
 int client_path(char *buf, size_t size, uint32_t stack_id);
 struct ctx *ctx_adopt(int state_fd, int arena_fd, int sock, int bell, int event_fd);
 void ctx_fork(int step);
 void ctx_dead(struct ctx *c);
 bool ctx_look(struct ctx *c);
 int slot_take(struct ctx *c, uint32_t *slot);
+enum dmm_fallback slot_why(struct ctx *c);
 void slot_free(struct ctx *c, uint32_t slot);
 bool port_take(struct ctx *c, uint16_t port);
 void port_give(struct ctx *c, uint16_t port);

@@ -255,6 +255,8 @@ struct dmm_kick {
  * @sleeping: stack: not zero when it wants the doorbell rung: DMM_SLEEP_*, and a number
  *	that is another one each time, so that ringing once is enough
  * @stack_cpu: stack: where it runs, as @client_cpu
+ * @full: stack: not zero while the client's user has as many slots as one may have:
+ *	CONNECT, LISTEN and ATTACH would fail with ENOBUFS. Zero for the module
  *
  * The geometry is written by the stack side before it attaches; the client
  * copies it once and never looks again.
@@ -287,7 +289,8 @@ struct dmm_arena_hdr {
 	__u32 __reserved4[15];
 	__u32 sleeping;
 	__u32 stack_cpu;
-	__u32 __reserved5[14];
+	__u32 full;
+	__u32 __reserved5[13];
 };
 
 #define DMM_SLEEP_OPS	0x1	/* ring when there are ops */

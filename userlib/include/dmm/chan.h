@@ -128,8 +128,15 @@ int dmm_chan_tx_used(struct dmm_chan *chan, __u32 slot, bool *more);
 /** dmm_chan_opt_seq() - stack: the slot's opt_seq, as of the bytes last looked at */
 __u32 dmm_chan_opt_seq(struct dmm_chan *chan, __u32 slot);
 
-/** dmm_chan_tx_sent() - stack: the first @len of these bytes left at least once */
-void dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len);
+/**
+ * dmm_chan_tx_sent() - stack: the first @len of these bytes left at least once
+ * @chan: the channel
+ * @slot: an open slot
+ * @len: bytes from the first that is not consumed
+ *
+ * Return: the index that they reach.
+ */
+__u32 dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len);
 
 /**
  * dmm_chan_op_get() - stack: take an op
@@ -140,6 +147,9 @@ void dmm_chan_tx_sent(struct dmm_chan *chan, __u32 slot, __u32 len);
  * ring is then skipped up to it).
  */
 int dmm_chan_op_get(struct dmm_chan *chan, struct dmm_op *op);
+
+/** dmm_chan_ops_waiting() - stack: how many ops there are now */
+__u32 dmm_chan_ops_waiting(const struct dmm_chan *chan);
 
 /** dmm_chan_op_done() - stack: give the space of the ops taken back */
 void dmm_chan_op_done(struct dmm_chan *chan);
@@ -174,6 +184,9 @@ bool dmm_chan_client_polls(struct dmm_chan *chan);
 
 /** dmm_chan_stack_cpu() - stack: say where it runs: a CPU's number plus one, 0: not said */
 void dmm_chan_stack_cpu(struct dmm_chan *chan, __u32 cpu);
+
+/** dmm_chan_full() - stack: say whether its user has all the slots it may have */
+void dmm_chan_full(struct dmm_chan *chan, bool full);
 
 /** dmm_chan_client_cpu() - stack: where the client says that it slept last, likewise */
 __u32 dmm_chan_client_cpu(const struct dmm_chan *chan);

@@ -5,16 +5,18 @@
  *
  * The socket is SOCK_SEQPACKET. On connection the worker sends one struct
  * dmm_client_hello with three descriptors: the arena, the eventfd toward the stack
- * and the eventfd toward the client. It sends nothing else.
+ * and the eventfd toward the client. It sends nothing else. A client that it turns away
+ * gets the struct without descriptors, and DMM_CLIENT_F_QUOTA if its user already has
+ * what one user may have.
  *
  * When the last descriptor of the client's end is closed, its listeners end and its
  * connections are closed as DMM_OP_CLOSE does it: what is in the transmit ring is
  * still sent; where bytes were not read, the peer gets a RST.
  *
  * The client may send guards: 1..DMM_CLIENT_GUARDS of struct dmm_client_guard with
- * as many descriptors of sockets. When such a socket hangs up, its connection is
- * closed in the same way. So a connection can live as long as a file that several
- * processes share.
+ * as many descriptors of sockets, AF_UNIX and SOCK_STREAM. When such a socket hangs up,
+ * its connection is closed in the same way. So a connection can live as long as a file
+ * that several processes share.
  */
 #ifndef DMM_CLIENT_H
 #define DMM_CLIENT_H
@@ -29,9 +31,11 @@ struct dmm_client_hello {
 	__u32 size;		/* of this struct */
 	__u32 version;		/* DMM_ABI_VERSION */
 	__u32 ifindex;		/* the device served */
-	__u32 flags;		/* DMM_ATTACH_F_ROUTE_OWN */
+	__u32 flags;		/* DMM_ATTACH_F_ROUTE_OWN, DMM_CLIENT_F_QUOTA */
 	__u64 netns;		/* SO_NETNS_COOKIE of the netns served */
 };
+
+#define DMM_CLIENT_F_QUOTA	(1U << 31)	/* turned away for this */
 
 #define DMM_CLIENT_GUARDS	32	/* in one message */
 
@@ -46,7 +50,8 @@ struct dmm_client_guard {
  * @clientp: set to the client, owned by the caller
  * @path: the worker's socket
  *
- * Return: 0; -EPROTO, the other end does not behave as told above;
+ * Return: 0; -EDQUOT, turned away: the user has what one may have; -EPROTO, the other
+ * end does not behave as told above, or turns us away for another reason;
  * -ENAMETOOLONG, and what socket(2), connect(2), recvmsg(2) and dmm_chan_map()
  * say.
  */
