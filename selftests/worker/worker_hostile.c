@@ -19,18 +19,9 @@
 
 #include "kselftest_harness.h"
 #include "peer.h"
+#include "raw.h"
 #include "rig.h"
 #include "uclient.h"
-
-/* A client without libdmm, that can write what it likes. */
-struct raw {
-	int sock;
-	int bell;
-	struct dmm_arena_hdr *hdr;
-	struct dmm_op *ops;
-	struct dmm_slot *slots;
-	uint32_t prod;
-};
 
 FIXTURE(hostile) {
 	struct rig rig;
@@ -38,96 +29,6 @@ FIXTURE(hostile) {
 	struct uclient *good;
 	char line[512];
 };
-
-static int raw_open(struct raw *raw, const char *path)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct dmm_client_hello hello;
-	char ctl[CMSG_SPACE(3 * sizeof(int))];
-	struct iovec iov = { &hello, sizeof(hello) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = ctl,
-		.msg_controllen = sizeof(ctl),
-	};
-	int fds[3];
-	char *base;
-
-	strcpy(sun.sun_path, path);
-	raw->sock = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-	if (connect(raw->sock, (struct sockaddr *)&sun, sizeof(sun)) ||
-	    recvmsg(raw->sock, &msg, 0) != sizeof(hello))
-		return -errno;
-	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fds));
-	base = mmap(NULL, lseek(fds[0], 0, SEEK_END), PROT_READ | PROT_WRITE,
-		    MAP_SHARED, fds[0], 0);
-	if (base == MAP_FAILED)
-		return -errno;
-	/* the arena cannot be cut off under the worker */
-	if (!ftruncate(fds[0], 4096))
-		return -EPERM;
-	raw->bell = fds[1];
-	raw->hdr = (struct dmm_arena_hdr *)base;
-	raw->ops = (struct dmm_op *)(base + DMM_ARENA_OPS_OFF);
-	raw->slots = (struct dmm_slot *)(base + dmm_arena_slots_off(raw->hdr));
-	raw->prod = 0;
-	return 0;
-}
-
-static void raw_ring(struct raw *raw)
-{
-	uint64_t one = 1;
-
-	if (write(raw->bell, &one, sizeof(one)) < 0)
-		abort();
-}
-
-static void raw_op(struct raw *raw, const struct dmm_op *op)
-{
-	raw->ops[raw->prod & (raw->hdr->nops - 1)] = *op;
-	__atomic_store_n(&raw->hdr->op_prod, ++raw->prod, __ATOMIC_RELEASE);
-	raw_ring(raw);
-}
-
-/* Wait until the worker has taken all ops; fails if it hung up. */
-static int raw_settle(struct raw *raw)
-{
-	int i;
-
-	for (i = 0; i < 5000; i++) {
-		if (__atomic_load_n(&raw->hdr->op_cons, __ATOMIC_ACQUIRE) ==
-		    raw->prod)
-			return 0;
-		usleep(1000);
-	}
-	return -ETIMEDOUT;
-}
-
-static bool raw_hung_up(struct raw *raw)
-{
-	struct pollfd pfd = { .fd = raw->sock, .events = POLLIN };
-
-	return poll(&pfd, 1, 5000) == 1 && pfd.revents & POLLHUP;
-}
-
-static struct dmm_op op_connect(const struct rig *rig, uint32_t slot,
-				uint16_t port)
-{
-	return (struct dmm_op) {
-		.op = DMM_OP_CONNECT,
-		.slot = slot,
-		.gen = 1,
-		.connect = {
-			.family = AF_INET,
-			.sport = __builtin_bswap16(30000 + slot),
-			.dport = __builtin_bswap16(port),
-			.ifindex = rig->ifindex,
-			.saddr = { rig_addr(RIG_SADDR) },
-			.daddr = { rig_addr(RIG_DADDR) },
-		},
-	};
-}
 
 static struct dmm_op op_listen(const struct rig *rig, uint32_t slot)
 {
@@ -196,14 +97,20 @@ FIXTURE_TEARDOWN(hostile)
 	rig_destroy(&self->rig);
 }
 
-/* How the worker slept at last, being told that we are on its CPU, awake or not. */
-static uint32_t raw_slept(struct raw *raw, bool awake, uint32_t how)
+/*
+ * How the worker slept at last, being told that we are on its CPU, awake or not, by a
+ * client that now and then does something, or not.
+ */
+static uint32_t raw_slept(struct raw *raw, bool acts, bool awake, uint32_t how)
 {
+	struct dmm_op op = { .op = DMM_OP_TX, .gen = 1 };
 	struct dmm_arena_hdr *hdr = raw->hdr;
 	uint32_t sleeping = 0;
 	int i;
 
 	for (i = 0; i < 50000; i++) {
+		if (acts && i % 1000 == 0)
+			raw_op(raw, &op);
 		__atomic_store_n(&hdr->ev_polling, awake, __ATOMIC_RELAXED);
 		__atomic_store_n(&hdr->client_cpu,
 				 __atomic_load_n(&hdr->stack_cpu, __ATOMIC_RELAXED),
@@ -224,16 +131,29 @@ TEST_F(hostile, cpu_is_left)
 {
 	uint32_t first, then;
 
-	first = raw_slept(&self->raw, true, DMM_SLEEP_GAVE);
+	first = raw_slept(&self->raw, true, true, DMM_SLEEP_GAVE);
 	EXPECT_EQ(DMM_SLEEP_GAVE, first % DMM_SLEEP_SEQ);
-	then = raw_slept(&self->raw, false, DMM_SLEEP_OPS);
+	then = raw_slept(&self->raw, true, false, DMM_SLEEP_OPS);
 	EXPECT_EQ(DMM_SLEEP_OPS, then % DMM_SLEEP_SEQ);
 	EXPECT_NE(first / DMM_SLEEP_SEQ, then / DMM_SLEEP_SEQ);
-	then = raw_slept(&self->raw, true, DMM_SLEEP_GAVE);
+	then = raw_slept(&self->raw, true, true, DMM_SLEEP_GAVE);
 	EXPECT_EQ(DMM_SLEEP_GAVE, then % DMM_SLEEP_SEQ);
 	/* elsewhere it is nobody's business */
 	self->raw.hdr->client_cpu = 0xffff;
 	EXPECT_EQ(0, raw_settle(&self->raw));
+}
+
+/* One that says so and does nothing is not believed for long. */
+TEST_F(hostile, cpu_is_not_left_for_ever)
+{
+	uint32_t slept;
+
+	slept = raw_slept(&self->raw, true, true, DMM_SLEEP_GAVE);
+	ASSERT_EQ(DMM_SLEEP_GAVE, slept % DMM_SLEEP_SEQ);
+	slept = raw_slept(&self->raw, false, true, DMM_SLEEP_OPS);
+	EXPECT_EQ(DMM_SLEEP_OPS, slept % DMM_SLEEP_SEQ);
+	slept = raw_slept(&self->raw, true, true, DMM_SLEEP_GAVE);
+	EXPECT_EQ(DMM_SLEEP_GAVE, slept % DMM_SLEEP_SEQ);
 }
 
 TEST_F(hostile, wild_op_index)
@@ -257,7 +177,7 @@ TEST_F(hostile, op_index_goes_back)
 
 TEST_F(hostile, bad_ops)
 {
-	struct dmm_op good = op_connect(&self->rig, 1, PEER_ECHO), op;
+	struct dmm_op good = raw_connect(&self->rig, 1, PEER_ECHO), op;
 	struct raw *raw = &self->raw;
 	int n = 0;
 
@@ -292,7 +212,7 @@ TEST_F(hostile, bad_ops)
 	BAD(op.attach.listener = raw->hdr->nslots);
 	BAD(op.attach.__reserved[8] = 1);
 #undef BAD
-	good = op_connect(&self->rig, 1, PEER_ECHO);
+	good = raw_connect(&self->rig, 1, PEER_ECHO);
 	ASSERT_EQ(0, raw_settle(raw));
 	EXPECT_EQ(n, rig_stat(&self->rig, "bad_ops"));
 	EXPECT_EQ(0, rig_stat(&self->rig, "conns_total"));
@@ -337,7 +257,7 @@ TEST_F(hostile, wrong_kind)
 
 	raw_op(raw, &op);
 	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-		op = op_connect(&self->rig, 3, PEER_ECHO);
+		op = raw_connect(&self->rig, 3, PEER_ECHO);
 		op.op = ops[i];
 		raw_op(raw, &op);
 	}
@@ -433,7 +353,7 @@ static bool ended(struct raw *raw, const struct rig *rig)
 /* The transmit index is wild: the connection is reset, nothing else. */
 TEST_F(hostile, wild_tx_index)
 {
-	struct dmm_op op = op_connect(&self->rig, 1, PEER_DISCARD);
+	struct dmm_op op = raw_connect(&self->rig, 1, PEER_DISCARD);
 	struct raw *raw = &self->raw;
 	const uint32_t wild[] = { 0x40001, 0x7fffffff, ~0U };
 	size_t i;
@@ -456,7 +376,7 @@ TEST_F(hostile, wild_tx_index)
 /* The receive index is wild: likewise. */
 TEST_F(hostile, wild_rx_index)
 {
-	struct dmm_op op = op_connect(&self->rig, 1, PEER_FLOOD);
+	struct dmm_op op = raw_connect(&self->rig, 1, PEER_FLOOD);
 	struct raw *raw = &self->raw;
 	const uint32_t wild[] = { 0x7fffffff, ~0U, 0x10000000 };
 	size_t i;
@@ -494,7 +414,7 @@ TEST_F_TIMEOUT(hostile, scribble, 300)
 
 	for (i = 0; i < 16; i++) {
 		memset(&raw->slots[i], 0, sizeof(raw->slots[i]));
-		op = op_connect(&self->rig, i, i & 1 ? PEER_FLOOD : PEER_ECHO);
+		op = raw_connect(&self->rig, i, i & 1 ? PEER_FLOOD : PEER_ECHO);
 		raw_op(raw, &op);
 	}
 	ASSERT_EQ(0, raw_settle(raw));
@@ -515,7 +435,7 @@ TEST_F_TIMEOUT(hostile, scribble, 300)
 		if (rand_r(&seed) % 2)
 			op.flags = 0;
 		if (op.op == DMM_OP_CONNECT && rand_r(&seed) % 4) {
-			op = op_connect(&self->rig, op.slot % 16, PEER_FLOOD);
+			op = raw_connect(&self->rig, op.slot % 16, PEER_FLOOD);
 			op.gen = rand_r(&seed) % 4;
 		} else if (op.op == DMM_OP_LISTEN && rand_r(&seed) % 4) {
 			op = op_listen(&self->rig, op.slot % 16);
@@ -538,12 +458,12 @@ TEST_F(hostile, deaf)
 
 	for (i = 0; i < 3000; i++) {
 		memset(&raw->slots[i], 0, sizeof(raw->slots[i]));
-		op = op_connect(&self->rig, i, PEER_CLOSED);
+		op = raw_connect(&self->rig, i, PEER_CLOSED);
 		raw_op(raw, &op);
 		ASSERT_EQ(0, raw_settle(raw));
 	}
 	for (i = 0; i < 3000; i++) {
-		op = op_connect(&self->rig, i, PEER_CLOSED);
+		op = raw_connect(&self->rig, i, PEER_CLOSED);
 		op.gen = 2;
 		raw_op(raw, &op);
 		ASSERT_EQ(0, raw_settle(raw));

@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include <sys/epoll.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <rte_mbuf.h>
@@ -22,7 +22,8 @@
 
 #include "private.h"
 
-#define OPS_BURST	256
+#define SWEEP_LOOKS	1024	/* at an orphan's slots in a turn */
+#define SWEEP_ENDS	16	/* of its connections */
 
 static void conn_pend(struct dmm_conn *conn, uint32_t what)
 {
@@ -62,9 +63,30 @@ static bool host_rx_arm(struct dmm_conn *conn, uint32_t bytes)
 	return dmm_ring_arm(conn->rx, bytes);
 }
 
+/* Of what a turn may do for a client, the part that this one gets. */
+static uint32_t turn_share(const struct channel *ch, uint32_t most)
+{
+	if (!ch->w->contended)
+		return most;
+	return most / (ch->owner ? CONTENDED : MODULE_CONTENDED);
+}
+
+static uint32_t bytes_share(const struct channel *ch)
+{
+	return ch->w->contended ? BYTES_CONTENDED : BYTES_TURN;
+}
+
+/* What a client may send in a turn: the rest of it starves until the next. */
 static int host_tx_peek(struct dmm_conn *conn, uint32_t off, const void **span)
 {
-	return dmm_ring_peek(conn->tx, off, span);
+	struct channel *ch = conn->ch;
+
+	if (ch->bytes < bytes_share(ch))
+		return dmm_ring_peek(conn->tx, off, span);
+	if (!conn->starved)
+		TAILQ_INSERT_TAIL(&ch->starved, conn, next_starved);
+	conn->starved = true;
+	return 0;
 }
 
 static void host_tx_acked(struct dmm_conn *conn, uint32_t len)
@@ -91,7 +113,13 @@ static int host_tx_used(struct dmm_conn *conn, bool *more)
 
 static void host_tx_sent(struct dmm_conn *conn, uint32_t len)
 {
-	dmm_chan_tx_sent(conn->ch->chan, conn - conn->ch->conns, len);
+	struct channel *ch = conn->ch;
+	uint32_t sent;
+
+	sent = dmm_chan_tx_sent(ch->chan, conn - ch->conns, len);
+	if ((int32_t)(sent - conn->sent) > 0)
+		ch->bytes += sent - conn->sent;
+	conn->sent = sent;
 }
 
 static void host_fin(struct dmm_conn *conn)
@@ -282,7 +310,42 @@ static struct dmm_conn *conn_open(struct channel *ch, const struct dmm_op *op)
 		.rx = dmm_chan_rx(ch->chan, op->slot),
 	};
 	ch->nlive++;
+	if (ch->owner)
+		owner_count_slots(ch->owner, 1);
 	return conn;
+}
+
+/* Has the client's owner all the slots that it may have? */
+static bool slots_full(struct channel *ch)
+{
+	if (!ch->owner ||
+	    !owner_has_share(ch->owner, ch->owner->nslots, SLOTS_MAX))
+		return false;
+	stat_add(&ch->w->stats.ops_refused, 1);
+	return true;
+}
+
+static bool listeners_full(struct channel *ch)
+{
+	if (!ch->owner ||
+	    !owner_has_share(ch->owner, ch->owner->nlisteners, LISTENERS_MAX))
+		return slots_full(ch);
+	stat_add(&ch->w->stats.ops_refused, 1);
+	return true;
+}
+
+/* How many children may wait: no more than can be attached, and within its share. */
+static void backlog_fit(struct dmm_conn *conn, struct dmm_op_listen *l)
+{
+	struct owner *o = conn->ch->owner;
+
+	l->backlog = RTE_MIN(l->backlog, dmm_chan_nslots(conn->ch->chan));
+	if (!o)
+		return;
+	o->nbacklog -= conn->backlog;
+	l->backlog = owner_backlog(o, l->backlog);
+	conn->backlog = l->backlog + 1;		/* as listen_syn() has it */
+	o->nbacklog += conn->backlog;
 }
 
 static void conn_count(struct dmm_conn *conn)
@@ -295,13 +358,16 @@ static bool op_connect(struct channel *ch, const struct dmm_op *op)
 {
 	struct dmm_worker *w = ch->w;
 	struct dmm_conn *conn;
-	int ret;
+	int ret = -ENOBUFS;
+	bool full;
 
 	if (ch->conns[op->slot].live || !op->gen || !connect_ok(w, op))
 		return false;
+	full = slots_full(ch);
 	conn = conn_open(ch, op);
 	conn_count(conn);
-	ret = w->ops->connect(w->stack, conn, &op->connect, &conn->sc);
+	if (!full)
+		ret = w->ops->connect(w->stack, conn, &op->connect, &conn->sc);
 	if (ret)
 		host_failed(conn, -ret);
 	return true;
@@ -310,16 +376,20 @@ static bool op_connect(struct channel *ch, const struct dmm_op *op)
 static bool op_listen(struct channel *ch, const struct dmm_op *op)
 {
 	struct dmm_conn *conn = &ch->conns[op->slot];
+	struct dmm_op_listen l = op->listen;
 	struct dmm_worker *w = ch->w;
-	int ret;
+	int ret = -ENOBUFS;
+	bool full;
 
 	if (!op->gen || !listen_ok(w, op) || !w->ops->listen)
 		return false;
 	if (conn->live) {
 		if (conn->gen != op->gen || !conn->listener)
 			return false;
-		if (conn->sl)	/* else it has ended, and the client is being told */
-			w->ops->relisten(conn->sl, &op->listen);
+		if (conn->sl) {	/* else it has ended, and the client is being told */
+			backlog_fit(conn, &l);
+			w->ops->relisten(conn->sl, &l);
+		}
 		return true;
 	}
 	/* It crossed our last word. */
@@ -327,9 +397,15 @@ static bool op_listen(struct channel *ch, const struct dmm_op *op)
 		stat_add(&w->stats.stale_ops, 1);
 		return true;
 	}
+	full = listeners_full(ch);
 	conn = conn_open(ch, op);
 	conn->listener = true;
-	ret = w->ops->listen(w->stack, conn, &op->listen, &conn->sl);
+	if (ch->owner)
+		ch->owner->nlisteners++;
+	if (!full) {
+		backlog_fit(conn, &l);
+		ret = w->ops->listen(w->stack, conn, &l, &conn->sl);
+	}
 	stat_add(&w->stats.listeners, 1);	/* SYNs are steered to it by now */
 	if (ret)
 		conn_end(conn, DMM_EV_ERROR, -ret);
@@ -343,8 +419,9 @@ static bool op_attach(struct channel *ch, const struct dmm_op *op)
 	const struct dmm_op_attach *a = &op->attach;
 	struct dmm_worker *w = ch->w;
 	struct dmm_conn *conn;
+	int ret = -ENOBUFS;
 	unsigned int i;
-	int ret;
+	bool full;
 
 	if (ch->conns[op->slot].live || !op->gen || op->flags ||
 	    a->listener >= dmm_chan_nslots(ch->chan) || !w->ops->attach)
@@ -352,10 +429,12 @@ static bool op_attach(struct channel *ch, const struct dmm_op *op)
 	for (i = 0; i < sizeof(a->__reserved) / sizeof(a->__reserved[0]); i++)
 		if (a->__reserved[i])
 			return false;
+	full = slots_full(ch);
 	conn = conn_open(ch, op);
 	conn_count(conn);
-	ret = w->ops->attach(w->stack, a->token, &ch->conns[a->listener], conn,
-			     &conn->sc);
+	if (!full)
+		ret = w->ops->attach(w->stack, a->token,
+				     &ch->conns[a->listener], conn, &conn->sc);
 	/* Not known any more: most likely its peer has reset it meanwhile. */
 	if (ret == -EINVAL) {
 		stat_add(&w->stats.bad_tokens, 1);
@@ -424,28 +503,82 @@ static bool op_run(struct channel *ch, const struct dmm_op *op)
 	}
 }
 
-/* Take a burst of ops; true if there were any. */
+static uint32_t op_cost(const struct dmm_op *op)
+{
+	switch (op->op) {
+	case DMM_OP_CONNECT:
+	case DMM_OP_LISTEN:
+	case DMM_OP_ATTACH:
+	case DMM_OP_CLOSE:
+	case DMM_OP_ABORT:
+		return OP_HEAVY;
+	default:
+		return 1;
+	}
+}
+
+/* Those whose bytes had to wait for this turn, and may have to again. */
+bool conn_starved_run(struct channel *ch)
+{
+	struct dmm_conn *conn;
+	bool any = false;
+
+	ch->bytes = 0;
+	while (ch->bytes < bytes_share(ch) &&
+	       (conn = TAILQ_FIRST(&ch->starved))) {
+		TAILQ_REMOVE(&ch->starved, conn, next_starved);
+		conn->starved = false;
+		if (conn->sc)
+			ch->w->ops->tx_ready(conn->sc);
+		any = true;
+	}
+	return any;
+}
+
+/*
+ * Take the ops that the turn has room for, of this client and of its owner; true if
+ * there were any. What is left keeps the worker awake (all_sleep()).
+ */
 bool conn_ops_run(struct channel *ch)
 {
+	uint32_t left = turn_share(ch, CLIENT_TURN);
+	struct dmm_worker_stats *stats = &ch->w->stats;
+	bool any = conn_starved_run(ch);
 	struct dmm_op op;
-	int n, ret;
+	uint32_t cost, n = 0;
+	int ret;
 
-	for (n = 0; n < OPS_BURST; n++) {
+	for (;;) {
+		/* the most that the next one can cost */
+		if (left < OP_HEAVY ||
+		    (ch->owner && !owner_may_spend(ch->owner, OP_HEAVY))) {
+			if (dmm_chan_ops_waiting(ch->chan))
+				stat_add(&stats->ops_put_off, 1);
+			break;
+		}
 		ret = dmm_chan_op_get(ch->chan, &op);
 		if (!ret)
 			break;
 		if (ret < 0) {
-			stat_add(&ch->w->stats.bad_ops, 1);
+			stat_add(&stats->bad_ops, 1);
 			ch->broken = true;
 			break;
 		}
-		stat_add(&ch->w->stats.ops, 1);
+		n++;
+		cost = op_cost(&op);
+		left -= cost;
+		if (ch->owner)
+			owner_spend(ch->owner, cost);
+		stat_add(&stats->ops, 1);
 		if (!op_run(ch, &op))
-			stat_add(&ch->w->stats.bad_ops, 1);
+			stat_add(&stats->bad_ops, 1);
 	}
+	ch->taken += n;
 	if (n)
 		dmm_chan_op_done(ch->chan);
-	return n;
+	if (ch->owner && ch->w->contended && n > stats->turn_ops_max)
+		stat_add(&stats->turn_ops_max, n - stats->turn_ops_max);
+	return n || any;
 }
 
 /* ------------------------------------------------------------------------- */
@@ -466,16 +599,39 @@ static int event_put(struct dmm_conn *conn, uint32_t ev, uint32_t error)
 	return ret;
 }
 
+/* The client may have the file open still, so to close it alone is not enough. */
+static void conn_unguard(struct dmm_conn *conn)
+{
+	struct owner *o = conn->ch->owner;
+
+	if (conn->guard_fd < 0)
+		return;
+	worker_epoll_del(o->epoll_fd, conn->guard_fd);
+	owner_close(o, conn->guard_fd);
+	owner_count_fds(o, -1);
+	conn->guard_fd = -1;
+}
+
 /* The slot's life is over; the client may begin another. */
 static void conn_close(struct dmm_conn *conn)
 {
-	struct dmm_worker_stats *stats = &conn->ch->w->stats;
+	struct channel *ch = conn->ch;
+	struct dmm_worker_stats *stats = &ch->w->stats;
 
 	conn->live = false;
-	conn->ch->nlive--;
-	if (conn->guard_fd >= 0)
-		close(conn->guard_fd);
-	conn->guard_fd = -1;
+	ch->nlive--;
+	conn_unguard(conn);
+	if (conn->hung)
+		TAILQ_REMOVE(&ch->hung, conn, next_hung);
+	if (conn->starved)
+		TAILQ_REMOVE(&ch->starved, conn, next_starved);
+	conn->hung = false;
+	conn->starved = false;
+	if (ch->owner) {
+		owner_count_slots(ch->owner, -1);
+		ch->owner->nlisteners -= conn->listener;
+		ch->owner->nbacklog -= conn->backlog;
+	}
 	stat_add(conn->listener ? &stats->listeners : &stats->conns, -1);
 }
 
@@ -530,8 +686,9 @@ static int conn_tell(struct dmm_conn *conn)
 }
 
 /* Nobody is there to be told. */
-static void conn_events_drop(struct channel *ch)
+static bool conn_events_drop(struct channel *ch)
 {
+	bool any = !STAILQ_EMPTY(&ch->pend);
 	struct dmm_conn *conn;
 
 	while ((conn = STAILQ_FIRST(&ch->pend))) {
@@ -540,6 +697,7 @@ static void conn_events_drop(struct channel *ch)
 			conn_close(conn);
 		conn->pend = 0;
 	}
+	return any;
 }
 
 /*
@@ -549,14 +707,13 @@ static void conn_events_drop(struct channel *ch)
 bool conn_events_run(struct channel *ch)
 {
 	struct dmm_conn *conn;
+	unsigned int n = 0;
 	bool any = false;
 	int ret = 0;
 
-	if (ch->orphan) {
-		conn_events_drop(ch);
-		return false;
-	}
-	while ((conn = STAILQ_FIRST(&ch->pend))) {
+	if (ch->orphan)
+		return conn_events_drop(ch);
+	while ((conn = STAILQ_FIRST(&ch->pend)) && n++ < EVENTS_TURN) {
 		ret = conn_tell(conn);
 		if (ret)
 			break;
@@ -612,45 +769,97 @@ static void conn_forsaken(struct dmm_conn *conn)
 	}
 }
 
-void conn_close_all(struct channel *ch)
+static void conn_abort(struct dmm_conn *conn)
 {
-	uint32_t i, n = dmm_chan_nslots(ch->chan);
+	const struct dmm_stack_ops *ops = conn->ch->w->ops;
 
-	for (i = 0; i < n; i++)
-		if (ch->conns[i].live)
-			conn_forsaken(&ch->conns[i]);
+	if (conn->sl)
+		ops->unlisten(conn->sl);
+	else if (conn->sc)
+		ops->abort(conn->sc);
+	if (conn->sl || conn->sc)
+		host_gone(conn);
+}
+
+/*
+ * End what an orphan has left, a few at a time: there may be thousands. True if there
+ * is more to do.
+ */
+bool conn_sweep(struct channel *ch)
+{
+	uint32_t n = dmm_chan_nslots(ch->chan), looks = 0, ends = 0;
+	struct dmm_conn *conn;
+
+	for (; ch->sweep < n && looks < SWEEP_LOOKS && ends < SWEEP_ENDS;
+	     ch->sweep++, looks++) {
+		conn = &ch->conns[ch->sweep];
+		if (!conn->live)
+			continue;
+		ends++;
+		if (ch->abort)
+			conn_abort(conn);
+		else
+			conn_forsaken(conn);
+	}
+	return ch->sweep < n;
+}
+
+/* Of the kind that the shim makes: to ask a file what it is may take for ever. */
+static bool guard_ok(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t len = sizeof(int);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) &&
+	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) &&
+	       domain == AF_UNIX && type == SOCK_STREAM;
 }
 
 /* Takes @fd over. */
 void conn_guard(struct channel *ch, const struct dmm_client_guard *guard, int fd)
 {
+	struct owner *o = ch->owner;
 	struct dmm_conn *conn = NULL;
-	struct stat st;
+	bool full = owner_fds_full(o);
 
+	if (full)
+		stat_add(&ch->w->stats.guards_refused, 1);
 	if (guard->slot < dmm_chan_nslots(ch->chan))
 		conn = &ch->conns[guard->slot];
-	if (!conn || !conn->live || conn->gen != guard->gen || !conn->sc ||
-	    conn->guard_fd >= 0 || fstat(fd, &st) || !S_ISSOCK(st.st_mode) ||
-	    worker_epoll_add(ch->w->slow_fd, fd, 0 /* EPOLLHUP */,
-			     (uintptr_t)conn | WAKE_GUARD)) {
-		close(fd);
+	if (full || !conn || !conn->live || conn->gen != guard->gen || !conn->sc ||
+	    conn->guard_fd >= 0 || conn->hung || !guard_ok(fd) ||
+	    worker_epoll_add(o->epoll_fd, fd, 0 /* EPOLLHUP */,
+			     (uint64_t)ch->id << 32 | guard->slot)) {
+		owner_close(o, fd);
 		return;
 	}
 	conn->guard_fd = fd;
+	owner_count_fds(o, 1);
 }
 
+/* It hung up. What the last one said before it closed is done before it is. */
 void conn_guard_event(struct dmm_conn *conn)
 {
 	struct channel *ch = conn->ch;
 
-	/* what the last one said before it closed */
-	while (!ch->orphan && !ch->broken && conn_ops_run(ch))
-		;
 	if (conn->guard_fd < 0)
 		return;
-	close(conn->guard_fd);
-	conn->guard_fd = -1;
-	conn_forsaken(conn);
+	conn_unguard(conn);
+	conn->hung = true;
+	conn->hung_at = ch->taken + dmm_chan_ops_waiting(ch->chan);
+	TAILQ_INSERT_TAIL(&ch->hung, conn, next_hung);
+}
+
+void conn_hung_run(struct channel *ch)
+{
+	struct dmm_conn *conn;
+
+	while ((conn = TAILQ_FIRST(&ch->hung)) &&
+	       (int32_t)(ch->taken - conn->hung_at) >= 0) {
+		TAILQ_REMOVE(&ch->hung, conn, next_hung);
+		conn->hung = false;
+		conn_forsaken(conn);
+	}
 }
 
 void conn_unreachable(struct dmm_worker *w, uint8_t family, const void *daddr)

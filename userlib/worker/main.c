@@ -14,6 +14,8 @@
 #include "worker.h"
 
 #define EXIT_USAGE	2
+#define CLIENT_SHARE	25
+#define ORPHAN_SECS	120
 
 static struct dmm_worker *worker;	/* once it is there to be stopped */
 static bool stopped;			/* before that */
@@ -42,6 +44,8 @@ static const char help[] =
 "                            (default: ../lib/dmm from this program)\n"
 "      --bpf-dir DIR         where BPF objects are pinned (" DMM_BPF_DIR ")\n"
 "      --client-socket PATH  listen there for clients in user space\n"
+"      --client-share PERCENT  what one user may have of it, 1 to 100 (25)\n"
+"      --orphan-time SECONDS  how long what a client left may take to close (120)\n"
 "      --no-module           do not use /dev/dmm\n"
 "      --help                show this and exit\n"
 "\n"
@@ -129,7 +133,7 @@ static int args_check(const struct args *args)
 static int args_parse(int argc, char **argv, struct args *args)
 {
 	enum { NAME = 1, ID, TYPE, DEV, NETNS, ROUTE, READY, PLUGINS, BPF,
-	       CLIENTS, NO_MODULE, HELP };
+	       CLIENTS, SHARE, ORPHANS, NO_MODULE, HELP };
 	static const struct option options[] = {
 		{ "name", required_argument, NULL, NAME },
 		{ "id", required_argument, NULL, ID },
@@ -141,6 +145,8 @@ static int args_parse(int argc, char **argv, struct args *args)
 		{ "plugin-dir", required_argument, NULL, PLUGINS },
 		{ "bpf-dir", required_argument, NULL, BPF },
 		{ "client-socket", required_argument, NULL, CLIENTS },
+		{ "client-share", required_argument, NULL, SHARE },
+		{ "orphan-time", required_argument, NULL, ORPHANS },
 		{ "no-module", no_argument, NULL, NO_MODULE },
 		{ "help", no_argument, NULL, HELP },
 		{ }
@@ -152,6 +158,8 @@ static int args_parse(int argc, char **argv, struct args *args)
 	o->sz = sizeof(*o);
 	o->lib_dir = args->lib_dir;
 	o->bpf_dir = DMM_BPF_DIR;
+	o->client_share = CLIENT_SHARE;
+	o->orphan_time = ORPHAN_SECS;
 	args->ready_fd = -1;
 	if (lib_dir_default(args->lib_dir, sizeof(args->lib_dir)))
 		return usage("%s: cannot be read", "/proc/self/exe");
@@ -195,6 +203,18 @@ static int args_parse(int argc, char **argv, struct args *args)
 			break;
 		case CLIENTS:
 			o->client_socket = optarg;
+			break;
+		case SHARE:
+			if (number(optarg, 1, 100, &n))
+				return usage("--client-share '%s': expected 1 to 100, percent",
+					     optarg);
+			o->client_share = n;
+			break;
+		case ORPHANS:
+			if (number(optarg, 1, 86400, &n))
+				return usage("--orphan-time '%s': expected 1 to 86400 seconds",
+					     optarg);
+			o->orphan_time = n;
 			break;
 		case NO_MODULE:
 			o->no_module = true;

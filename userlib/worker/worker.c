@@ -27,6 +27,8 @@
  * before it has to be set in hardware, which costs a virtual machine some 9 us.
  */
 #define GAVE_MS		5U
+#define BELIEVED_US	1000000	/* a client that says that it has, and does nothing */
+#define ORPHAN_MS	1000U	/* how often orphans are looked at */
 #define WAKE_EVENTS	16
 
 void worker_log(struct dmm_host *host, const char *fmt, ...)
@@ -45,6 +47,12 @@ int worker_epoll_add(int epoll_fd, int fd, uint32_t events, uint64_t data)
 	struct epoll_event ev = { .events = events, .data.u64 = data };
 
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+/* Before close(), of all that somebody else may have open as well. */
+void worker_epoll_del(int epoll_fd, int fd)
+{
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* As coarse as a tick, which is fine enough for timers of 50 ms. */
@@ -83,7 +91,8 @@ static int epolls_create(struct dmm_worker *w, char *err, size_t err_len)
 	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	w->slow_fd = epoll_create1(EPOLL_CLOEXEC);
 	w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (w->epoll_fd < 0 || w->slow_fd < 0 || w->stop_fd < 0)
+	w->spare_fd = eventfd(0, EFD_CLOEXEC);
+	if (w->epoll_fd < 0 || w->slow_fd < 0 || w->stop_fd < 0 || w->spare_fd < 0)
 		ret = -errno;
 	if (!ret)
 		ret = worker_epoll_add(w->epoll_fd, w->stop_fd, EPOLLIN,
@@ -148,8 +157,12 @@ static int worker_start(struct dmm_worker *w, char *err, size_t err_len)
 		return fail(err, err_len, -EIO,
 			    "DPDK's telemetry does not take our commands");
 	neigh_read(w);
-	if (opts->client_socket)
-		ret = channel_listen(w, err, err_len);
+	owners_init(w);
+	if (opts->client_socket) {
+		ret = bells_create(w, err, err_len);
+		if (!ret)
+			ret = channel_listen(w, err, err_len);
+	}
 	if (!ret && !opts->no_module)
 		ret = channel_attach(w, err, err_len);
 	return ret;
@@ -178,6 +191,7 @@ int dmm_worker_create(struct dmm_worker **workerp,
 	w->epoll_fd = -1;
 	w->slow_fd = -1;
 	w->stop_fd = -1;
+	w->spare_fd = -1;
 	w->now_ms = worker_now_ms();
 	TAILQ_INIT(&w->channels);
 	ret = worker_start(w, err, err_len);
@@ -195,6 +209,8 @@ void dmm_worker_destroy(struct dmm_worker *w)
 
 	while ((ch = TAILQ_FIRST(&w->channels)))
 		channel_destroy(ch);
+	owners_tidy(w, true);
+	bells_destroy(w);
 	if (w->listen_fd >= 0)
 		close(w->listen_fd);
 	if (w->listening)
@@ -208,6 +224,8 @@ void dmm_worker_destroy(struct dmm_worker *w)
 	listen_destroy(w);
 	port_destroy(w);
 	plugin_unload(w);
+	if (w->spare_fd >= 0)
+		close(w->spare_fd);
 	if (w->stop_fd >= 0)
 		close(w->stop_fd);
 	if (w->slow_fd >= 0)
@@ -219,6 +237,17 @@ void dmm_worker_destroy(struct dmm_worker *w)
 
 /* ------------------------------------------------------------------------- */
 
+static void owner_poll(struct dmm_worker *w, uid_t uid)
+{
+	struct owner *o = owner_find(w, uid);
+	struct epoll_event evs[WAKE_EVENTS];
+	int i, n;
+
+	n = o ? epoll_wait(o->epoll_fd, evs, WAKE_EVENTS, 0) : 0;
+	for (i = 0; i < n; i++)
+		channel_event(w, evs[i].data.u64);
+}
+
 /* Clients that come and go, and what the kernel tells of neighbours. */
 static void slow_poll(struct dmm_worker *w)
 {
@@ -226,24 +255,24 @@ static void slow_poll(struct dmm_worker *w)
 	int i, n;
 
 	n = epoll_wait(w->slow_fd, evs, WAKE_EVENTS, 0);
-	/* before a channel goes, and its connections with it */
-	for (i = 0; i < n; i++)
-		if (evs[i].data.u64 > WAKE_CHANNEL && evs[i].data.u64 & WAKE_GUARD)
-			conn_guard_event((struct dmm_conn *)(uintptr_t)
-					 (evs[i].data.u64 & ~(uint64_t)WAKE_GUARD));
 	for (i = 0; i < n; i++) {
-		if (evs[i].data.u64 > WAKE_CHANNEL && evs[i].data.u64 & WAKE_GUARD)
-			continue;
-		if (evs[i].data.u64 == WAKE_NEIGH)
+		switch ((uint32_t)evs[i].data.u64) {
+		case WAKE_NEIGH:
 			neigh_read(w);
-		else if (evs[i].data.u64 == WAKE_ICMP)
+			break;
+		case WAKE_ICMP:
 			icmp_read(w);
-		else if (evs[i].data.u64 == WAKE_LISTEN)
+			break;
+		case WAKE_LISTEN:
 			channel_accept(w);
-		else
-			channel_read((struct channel *)(uintptr_t)
-					     evs[i].data.u64);
+			break;
+		case WAKE_OWNER:
+			owner_poll(w, evs[i].data.u64 >> 32);
+			break;
+		}
 	}
+	owners_tidy(w, false);
+	channel_listen_again(w);
 }
 
 /* Where we run, for clients that are there as well. */
@@ -259,25 +288,41 @@ static void cpu_look(struct dmm_worker *w)
 		dmm_chan_stack_cpu(ch->chan, cpu);
 }
 
+/* Has the client sent or been sent anything for @us? */
+static bool channel_quiet(const struct dmm_worker *w, const struct channel *ch,
+			  uint64_t now, uint32_t us)
+{
+	return now - ch->active >= w->tsc_hz / 1000000 * us;
+}
+
 /*
  * Is a client on our CPU, and awake, or about to be? Then it can do nothing while we
- * look for work. It says so itself, so at worst it harms its own latency.
+ * look for work. It says so itself: it is believed as long as it does something, and
+ * others do not lose by it (cpu_is_wanted()).
  */
-static bool channel_wants_cpu(const struct dmm_worker *w, const struct channel *ch)
+static bool channel_wants_cpu(const struct dmm_worker *w, const struct channel *ch,
+			      uint64_t now)
 {
 	return !ch->orphan && ch->device_fd < 0 &&
 	       dmm_chan_client_cpu(ch->chan) == w->cpu &&
-	       (dmm_chan_event_unread(ch->chan) || dmm_chan_client_polls(ch->chan));
+	       (dmm_chan_event_unread(ch->chan) ||
+		dmm_chan_client_polls(ch->chan)) &&
+	       !channel_quiet(w, ch, now, BELIEVED_US);
 }
 
-static bool cpu_is_wanted(const struct dmm_worker *w)
+/* By somebody, and nobody else, for whom we would go on looking, has just been served. */
+static bool cpu_is_wanted(const struct dmm_worker *w, uint64_t now)
 {
 	const struct channel *ch;
+	bool wanted = false;
 
-	TAILQ_FOREACH(ch, &w->channels, next)
-		if (channel_wants_cpu(w, ch))
-			return true;
-	return false;
+	TAILQ_FOREACH(ch, &w->channels, next) {
+		if (channel_wants_cpu(w, ch, now))
+			wanted = true;
+		else if (!channel_quiet(w, ch, now, SPIN_US))
+			return false;
+	}
+	return wanted;
 }
 
 static void timers_poll(struct dmm_worker *w)
@@ -293,14 +338,61 @@ static void channel_break(struct dmm_worker *w, struct channel *ch)
 	if (ch->device_fd >= 0) {
 		worker_log(NULL, "the module broke the channel's rules");
 		w->fatal = -EPROTO;
+		channel_destroy(ch);
+	} else {
+		channel_orphan(ch);
 	}
-	channel_destroy(ch);
+}
+
+/* Ops of all clients, as far as each one's share goes; another is first each time. */
+static bool ops_run(struct dmm_worker *w, uint64_t now)
+{
+	struct channel *ch = TAILQ_FIRST(&w->channels);
+	unsigned int active = 0;
+	bool busy = false;
+
+	w->turn++;
+	if (ch && TAILQ_NEXT(ch, next)) {
+		TAILQ_REMOVE(&w->channels, ch, next);
+		TAILQ_INSERT_TAIL(&w->channels, ch, next);
+	}
+	TAILQ_FOREACH(ch, &w->channels, next) {
+		if (ch->orphan) {
+			busy |= channel_orphan_run(ch);
+		} else if (conn_ops_run(ch)) {
+			ch->active = now;
+			busy = true;
+		}
+		active += !channel_quiet(w, ch, now, SLOW_US);
+		if (!ch->broken && !ch->orphan && ch->owner)
+			channel_due_run(ch);
+	}
+	w->contended = active > 1;
+	return busy;
+}
+
+static bool events_run(struct dmm_worker *w, uint64_t now)
+{
+	struct channel *ch, *next;
+	bool busy = false;
+
+	for (ch = TAILQ_FIRST(&w->channels); ch; ch = next) {
+		next = TAILQ_NEXT(ch, next);
+		if (conn_events_run(ch)) {
+			ch->active = now;
+			busy = true;
+		}
+		if (ch->broken && !ch->orphan)
+			channel_break(w, ch);
+		else if (ch->orphan && !ch->nlive)
+			channel_destroy(ch);
+	}
+	return busy;
 }
 
 bool dmm_worker_poll(struct dmm_worker *w)
 {
 	struct rte_mbuf *pkts[RX_BURST];
-	struct channel *ch, *next;
 	uint64_t now = rte_rdtsc();
 	unsigned int i, n;
 	bool busy = false;
@@ -317,24 +409,14 @@ bool dmm_worker_poll(struct dmm_worker *w)
 		busy = true;
 		w->ops->input(w->stack, pkts, n);
 	}
-	TAILQ_FOREACH(ch, &w->channels, next)
-		if (!ch->orphan)
-			busy |= conn_ops_run(ch);
+	busy |= ops_run(w, now);
 	if (w->now_ms != w->polled_ms) {
 		cpu_look(w);
 		timers_poll(w);
 	}
 	if (w->port.ntx)
 		port_flush(w);
-	for (ch = TAILQ_FIRST(&w->channels); ch; ch = next) {
-		next = TAILQ_NEXT(ch, next);
-		busy |= conn_events_run(ch);
-		if (ch->broken)
-			channel_break(w, ch);
-		else if (ch->orphan && !ch->nlive)
-			channel_destroy(ch);
-	}
-	return busy;
+	return events_run(w, now) || busy;
 }
 
 /*
@@ -344,14 +426,17 @@ bool dmm_worker_poll(struct dmm_worker *w)
  */
 static uint32_t all_sleep(struct dmm_worker *w, bool sleeping)
 {
-	uint32_t ms = UINT32_MAX, how;
+	uint32_t ms = w->deaf ? DEAF_MS : UINT32_MAX, how;
+	uint64_t now = rte_rdtsc();
 	struct channel *ch;
 
 	TAILQ_FOREACH(ch, &w->channels, next) {
-		if (ch->orphan)
+		if (ch->orphan) {
+			ms = RTE_MIN(ms, ORPHAN_MS);
 			continue;
+		}
 		how = sleeping ? DMM_SLEEP_OPS : 0;
-		if (sleeping && channel_wants_cpu(w, ch)) {
+		if (sleeping && channel_wants_cpu(w, ch, now)) {
 			how = DMM_SLEEP_GAVE;
 			ms = RTE_MIN(ms, GAVE_MS);
 		}
@@ -408,7 +493,7 @@ int dmm_worker_run(struct dmm_worker *w)
 			continue;
 		}
 		now = rte_rdtsc();
-		if (now - last < spin && !cpu_is_wanted(w)) {
+		if (now - last < spin && !cpu_is_wanted(w, now)) {
 			rte_pause();
 			continue;
 		}

@@ -26,6 +26,8 @@ struct dmm_worker;
  * @lib_dir: where plug-ins and BPF objects lie
  * @bpf_dir: where BPF objects are pinned, below /sys/fs/bpf
  * @client_socket: path to listen on for user-space clients, or NULL
+ * @client_share: of what clients use, the part that one user may have, percent
+ * @orphan_time: for how long what a client left is closed in peace, seconds
  * @route_own: the device serves every route, not only the kernel's choice
  * @no_module: do without /dev/dmm
  */
@@ -39,6 +41,8 @@ struct dmm_worker_opts {
 	const char *lib_dir;
 	const char *bpf_dir;
 	const char *client_socket;
+	unsigned int client_share;
+	unsigned int orphan_time;
 	bool route_own;
 	bool no_module;
 };
