@@ -156,6 +156,35 @@ TEST_F(hostile, cpu_is_not_left_for_ever)
 	EXPECT_EQ(DMM_SLEEP_GAVE, slept % DMM_SLEEP_SEQ);
 }
 
+/* Nor at the cost of one that does not say so: the worker goes on looking for that. */
+TEST_F(hostile, cpu_is_not_taken_from_others)
+{
+	struct dmm_op op = { .op = DMM_OP_TX, .gen = 1 };
+	struct dmm_arena_hdr *hdr = self->raw.hdr;
+	struct timespec a, b;
+	long before, slept;
+	int i;
+
+	ASSERT_EQ(DMM_SLEEP_GAVE, raw_slept(&self->raw, true, true, DMM_SLEEP_GAVE) %
+				  DMM_SLEEP_SEQ);
+	before = rig_stat(&self->rig, "wakeups");
+	for (i = 0; i < 5000; i++) {
+		hdr->client_cpu = hdr->stack_cpu;
+		if (i % 1000 == 0)
+			raw_op(&self->raw, &op);
+		uc_put(self->good, &op);
+		/* much less than the worker looks for */
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		do {
+			clock_gettime(CLOCK_MONOTONIC, &b);
+		} while ((b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec <
+			 15000);
+	}
+	slept = rig_stat(&self->rig, "wakeups") - before;
+	TH_LOG("slept %ld times", slept);
+	EXPECT_GT(2500, slept);
+}
+
 TEST_F(hostile, wild_op_index)
 {
 	self->raw.hdr->op_prod = 0x80000000;

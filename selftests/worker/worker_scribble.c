@@ -3,21 +3,16 @@
  * A client whose every word of its arena is scribbled over, header, rings and bytes,
  * while another client moves data and loses none. DMM_SCRIBBLE_SECS=60 for a minute.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <dmm/client.h>
-
 #include "kselftest_harness.h"
 #include "peer.h"
+#include "raw.h"
 #include "rig.h"
 #include "uclient.h"
 
@@ -30,65 +25,33 @@ static int scribble_secs(void)
 	return text ? atoi(text) : 10;
 }
 
-/* Connect as a client does; its arena and doorbell. */
-static int arena_open(const char *path, uint32_t **base, size_t *len, int *bell)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct dmm_client_hello hello;
-	char ctl[CMSG_SPACE(3 * sizeof(int))];
-	struct iovec iov = { &hello, sizeof(hello) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = ctl,
-		.msg_controllen = sizeof(ctl),
-	};
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET, 0), fds[3];
-	struct dmm_arena_hdr h;
-
-	strcpy(sun.sun_path, path);
-	if (connect(sock, (struct sockaddr *)&sun, sizeof(sun)) ||
-	    recvmsg(sock, &msg, 0) != sizeof(hello))
-		return -1;
-	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fds));
-	if (pread(fds[0], &h, sizeof(h), 0) != sizeof(h))
-		return -1;
-	/* all but the bytes of slots that are never used: they are too many */
-	*len = dmm_arena_tx_off(&h, SLOTS);
-	*base = mmap(NULL, *len, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-	*bell = fds[1];
-	close(fds[0]);
-	close(fds[2]);
-	return *base == MAP_FAILED ? -1 : sock;
-}
-
 /* The hostile one: when the worker throws it out, it comes again. */
 static void scribble(const char *path, time_t end)
 {
 	unsigned int seed = getpid(), i;
 	uint64_t one = 1;
+	struct raw raw;
 	uint32_t *base;
 	size_t len, at;
-	int sock, bell;
 	char c;
 
 	while (time(NULL) < end) {
-		sock = arena_open(path, &base, &len, &bell);
-		if (sock < 0)
+		if (raw_open(&raw, path))
 			_exit(1);
+		base = (uint32_t *)raw.hdr;
+		/* all but the bytes of slots that are never used: they are too many */
+		len = dmm_arena_tx_off(raw.hdr, SLOTS);
 		for (i = 0; time(NULL) < end && i < 2000; i++) {
 			/* the indices more often than their share of the words */
 			at = rand_r(&seed) % (i % 2 ? len / 4 : 1024 + 64 * 64);
 			base[at] = i % 3 ? (uint32_t)rand_r(&seed) % 100000 :
 					   (uint32_t)rand_r(&seed) << 1;
-			if (i % 16 == 0 && write(bell, &one, sizeof(one)) < 0)
+			if (i % 16 == 0 && write(raw.bell, &one, sizeof(one)) < 0)
 				break;
-			if (i % 64 == 0 && recv(sock, &c, 1, MSG_DONTWAIT) == 0)
+			if (i % 64 == 0 && recv(raw.sock, &c, 1, MSG_DONTWAIT) == 0)
 				break;
 		}
-		munmap(base, len);
-		close(bell);
-		close(sock);
+		raw_close(&raw);
 	}
 	_exit(0);
 }
