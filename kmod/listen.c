@@ -668,9 +668,12 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
  */
 bool dmm_listen_incoming(struct dmm_sock *ds, const struct dmm_ev_incoming *in)
 {
-	struct sock *sk = dmm_sock_hold_sk(ds);
+	struct sock *sk;
 	bool ok = true;
 
+	if (ds->conn)
+		return false;
+	sk = dmm_sock_hold_sk(ds);
 	if (!sk)
 		return true;	/* it crossed our ABORT */
 	local_bh_disable();

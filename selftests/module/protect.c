@@ -275,7 +275,7 @@ TEST_F(protect, children_from_nowhere)
 		{ "224.0.0.1", WORLD_ADDR },
 		{ "255.255.255.255", WORLD_ADDR },
 		{ "10.77.0.255", WORLD_ADDR },
-		{ "0.1.2.3", WORLD_ADDR },
+		{ "0.0.0.0", WORLD_ADDR },
 		{ WORLD_PEER, "127.0.0.1" },
 		{ WORLD_PEER, "10.77.0.9" },
 		{ WORLD_PEER, "10.77.0.255" },

@@ -74,17 +74,18 @@ static bool connected(struct scene *s)
 static bool full(struct scene *s)
 {
 	static char buf[65536];
-	int size = 4096;
+	int size = 4096, quiet = 0;
 
 	setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	if (join(s, PORT_DEAF))
 		return false;
-	/* twice: what is on its way to the other end of loopback makes room */
-	while (send(s->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-		;
-	usleep(1000);
-	while (send(s->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-		;
+	/* until no more goes: what is on its way over loopback makes room again */
+	while (quiet < 5) {
+		quiet++;
+		while (send(s->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+			quiet = 0;
+		usleep(10000);
+	}
 	return errno == EAGAIN;
 }
 
@@ -369,11 +370,11 @@ static int play(struct scene *s, const struct sleeper *sleeper,
 
 	s->tid = 0;
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	set_timeouts(s->fd, delay < 0 ? TIMEOUT : 20);
 	if (!sleeper->prepare(s)) {
 		close(s->fd);
 		return -1;
 	}
+	set_timeouts(s->fd, delay < 0 ? TIMEOUT : 20);
 	job.fd = s->fd;
 	pthread_create(&thread, NULL, sleep_in_it, &job);
 	if (delay < 0)

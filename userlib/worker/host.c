@@ -503,6 +503,29 @@ static bool op_run(struct channel *ch, const struct dmm_op *op)
 	}
 }
 
+#define TRIM_MS		1000	/* in which all slots are looked at once */
+
+/**
+ * conn_trim() - give the memory of empty receive rings back
+ * @ch: a channel of the module's, which says of which it holds no page
+ * @ms: since the last call
+ *
+ * A part of the slots each time, so that no turn is long.
+ */
+void conn_trim(struct channel *ch, uint32_t ms)
+{
+	uint32_t nslots = dmm_chan_nslots(ch->chan);
+	uint32_t looks = (uint64_t)nslots * RTE_MIN(ms, TRIM_MS) / TRIM_MS + 1;
+
+	if (!ch->nlive)
+		return;
+	while (looks--) {
+		ch->trim = (ch->trim + 1) & (nslots - 1);
+		if (ch->conns[ch->trim].live && ch->conns[ch->trim].sc)
+			dmm_chan_trim(ch->chan, ch->trim);
+	}
+}
+
 static uint32_t op_cost(const struct dmm_op *op)
 {
 	switch (op->op) {

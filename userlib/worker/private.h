@@ -186,6 +186,7 @@ struct owner {
  * @orphan_ms: since when
  * @abort: not in peace
  * @sweep: an orphan's slots below it have been seen to
+ * @trim: the slot that conn_trim() looked at last
  * @nlive: slots in use
  * @taken: ops taken so far
  * @due: its socket has something, to be read when @taken is @due_at
@@ -211,6 +212,7 @@ struct channel {
 	bool due;
 	uint32_t orphan_ms;
 	uint32_t sweep;
+	uint32_t trim;
 	uint32_t nlive;
 	uint32_t taken;
 	uint32_t due_at;
@@ -306,6 +308,7 @@ extern const struct dmm_host_ops worker_host_ops;
 bool conn_ops_run(struct channel *ch);
 bool conn_events_run(struct channel *ch);
 void conn_abort_all(struct channel *ch);
+void conn_trim(struct channel *ch, uint32_t ms);
 bool conn_sweep(struct channel *ch);
 void conn_guard(struct channel *ch, const struct dmm_client_guard *guard, int fd);
 void conn_guard_event(struct dmm_conn *conn);

@@ -327,8 +327,14 @@ static bool cpu_is_wanted(const struct dmm_worker *w, uint64_t now)
 
 static void timers_poll(struct dmm_worker *w)
 {
+	uint32_t ms = w->now_ms - w->polled_ms;
+	struct channel *ch;
+
 	w->polled_ms = w->now_ms;
 	w->timeout_ms = w->ops->poll(w->stack);
+	TAILQ_FOREACH(ch, &w->channels, next)
+		if (ch->device_fd >= 0)
+			conn_trim(ch, ms);
 }
 
 /* A client that broke the rules goes; without the module we cannot go on. */
