@@ -122,7 +122,7 @@ struct dmm_rule_stats {
 
 /*
  * A socket that the shim has marked (DMM_SO_SHIM).
- * @shim:	it is the shim's to serve
+ * @shim:	it is the shim's to serve; 2: it takes it
  * @stack:	the last verdict at bind() or connect(), 0 for the kernel
  * @rule:	the rule of that verdict, when it is a stack
  * @flags:	DMM_MARK_F_* bits
@@ -138,6 +138,8 @@ struct dmm_sock_mark {
 
 #define DMM_MARK_F_REJECT	(1U << 0)	/* @rule has DMM_RULE_F_REJECT */
 #define DMM_MARK_F_ADOPTED	(1U << 1)	/* counted for @rule as the shim's */
+#define DMM_MARK_F_ASKED	(1U << 2)	/* the next verdict is told to the shim */
+#define DMM_MARK_F_CONNECT	(1U << 3)	/* @stack is of connect() */
 
 /*
  * A flow of the stack, as its own side sees it, all in network order; IPv4 in

@@ -25,6 +25,8 @@
 #define AF_INET6	10
 #define EINVAL		22
 #define ENOMEM		12
+#define ENOPROTOOPT	92
+#define EOPNOTSUPP	95
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 extern int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, __u32 stack,
@@ -215,6 +217,14 @@ static __always_inline int fall_back(bool reject, struct dmm_rule_stats *stats,
 	return 0;
 }
 
+/* connect() by sendto(MSG_FASTOPEN): what that returns are bytes. */
+static __always_inline bool is_send(struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	return tp && tp->fastopen_req;
+}
+
 static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 {
 	struct dmm_rule_stats *stats;
@@ -222,6 +232,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	struct search s = {};
 	struct bpf_sock *sk;
 	__u32 nr, id, stack;
+	bool asked = false;
 	int ret;
 
 	/* MPTCP, SMC and SCTP have stream sockets, too. */
@@ -235,11 +246,20 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	if (!sk || bpf_skc_to_mptcp_sock(sk))
 		return 1;
 	mark = bpf_sk_storage_get(&socks, sk, 0, 0);
-	/* The shim reserves the port of a socket that it has taken already. */
-	if (dir == DMM_DIR_LISTEN && mark && mark->shim == 2)
-		return 1;
-	if (mark)
+	if (mark) {
+		/* The shim reserves the port of a socket that it takes. */
+		if (dir == DMM_DIR_LISTEN && mark->shim == 2) {
+			mark->shim = 1;
+			return 1;
+		}
+		asked = mark->shim && mark->flags & DMM_MARK_F_ASKED &&
+			!is_send(sk);
 		mark->stack = DMM_STACK_KERNEL;
+		mark->flags = 0;
+	}
+	/* Another program's denial stands: there is nothing left to decide. */
+	if (bpf_get_retval())
+		return 1;
 
 	s.set = rules_get();
 	if (!s.set)
@@ -260,7 +280,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	if (stack == DMM_STACK_KERNEL)
 		return 1;
 
-	if (mark && mark->shim) {
+	if (mark && asked) {
 		mark->stack = stack;
 		mark->rule = id;
 		mark->flags = s.rule->flags & DMM_RULE_F_REJECT ? DMM_MARK_F_REJECT : 0;
@@ -269,10 +289,15 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 			count(&stats->shim);
 			mark->flags |= DMM_MARK_F_ADOPTED;
 		}
-		if (dir != DMM_DIR_CONNECT)
-			return 1;
-		bpf_set_retval(-DMM_SHIM_ERRNO);
-		return 0;
+		/*
+		 * Not an error: one would hide the denial of a program that comes
+		 * after this one, which makes an errno of a value that is none.
+		 */
+		if (dir == DMM_DIR_CONNECT) {
+			mark->flags |= DMM_MARK_F_CONNECT;
+			bpf_set_retval(DMM_SHIM_TAKE);
+		}
+		return 1;
 	}
 
 	if (have_kfunc)
@@ -365,11 +390,20 @@ static __always_inline int set_shim(struct bpf_sock *sk, __u32 val)
 	if (val > 2)
 		return -EINVAL;
 	mark = bpf_sk_storage_get(&socks, sk, NULL,
-				  val ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+				  val == 1 ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (val == 2) {
+		if (!mark || !mark->shim || !(mark->flags & DMM_MARK_F_CONNECT))
+			return -EINVAL;
+		mark->shim = 2;
+		return 0;
+	}
 	if (!mark)
 		return val ? -ENOMEM : 0;
+	if (!val && mark->stack)
+		give_back(mark);
 	mark->shim = val;
 	mark->stack = DMM_STACK_KERNEL;
+	mark->flags = val ? DMM_MARK_F_ASKED : 0;
 	mark->why = 0;
 	return 0;
 }
@@ -409,6 +443,9 @@ int setsockopt(struct bpf_sockopt *ctx)
 	if (!is_ours(ctx) || ctx->optname < DMM_SO_SHIM || ctx->optname == DMM_SO_STACK ||
 	    ctx->optname > DMM_SO_LISTEN)
 		return 1;
+	/* what another program refused stays so */
+	if (bpf_get_retval())
+		return 1;
 	val = ctx->optval;
 	if (ctx->optlen != sizeof(*val) || (void *)(val + 1) > ctx->optval_end)
 		return refuse(-EINVAL);
@@ -432,10 +469,15 @@ int getsockopt(struct bpf_sockopt *ctx)
 {
 	struct dmm_sock_mark *mark;
 	__u32 *val;
+	int ret;
 
 	if (!is_ours(ctx))
 		return 1;
 	if (ctx->optname != DMM_SO_SHIM && ctx->optname != DMM_SO_STACK)
+		return 1;
+	/* Neither IPv4's answer to an unknown level nor IPv6's: another program's. */
+	ret = bpf_get_retval();
+	if (ret != -EOPNOTSUPP && ret != -ENOPROTOOPT)
 		return 1;
 	val = ctx->optval;
 	if (ctx->optlen < (int)sizeof(*val) || (void *)(val + 1) > ctx->optval_end)

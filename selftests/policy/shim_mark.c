@@ -12,60 +12,7 @@
 
 #include "kselftest_harness.h"
 #include "fixture.h"
-
-static int mark(int fd, __u32 value)
-{
-	return setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &value, sizeof(value)) < 0 ?
-	       -errno : 0;
-}
-
-static int ask(int fd, int opt)
-{
-	socklen_t len = sizeof(__u32);
-	__u32 value = ~0U;
-
-	if (getsockopt(fd, SOL_DMM, opt, &value, &len) < 0)
-		return -errno;
-	return len == sizeof(value) ? (int)value : -EPROTO;
-}
-
-static int tcp(int family)
-{
-	return socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
-static int go(int fd, const char *addr, int port)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = address(&ss, addr, port);
-
-	return connect(fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0;
-}
-
-/* A listener on a port of loopback that no rule names. */
-static int listener(int family, int *port)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = address(&ss, family == AF_INET ? "127.0.0.1" : "::1", 0);
-	int fd = tcp(family);
-
-	if (bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 8) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-		return -1;
-	*port = ntohs(((struct sockaddr_in *)&ss)->sin_port);
-	return fd;
-}
-
-#define SHIM_ATTACH() do {						\
-	struct dmm_cgroup __cg;						\
-	int __fd;							\
-									\
-	ASSERT_EQ(0, dmm_cgroup_resolve(self->sb.cgroup, &__cg, &__fd, NULL)); \
-	ASSERT_EQ(0, dmm_policy_attach(self->p, DMM_POLICY_SHIM, __fd,	\
-				       __cg.id, NULL));			\
-	dmm_cgroup_release(&__cg);					\
-	close(__fd);							\
-} while (0)
+#include "shim.h"
 
 TEST_F(policy, only_where_attached)
 {
@@ -96,7 +43,7 @@ TEST_F(policy, a_marked_socket_is_the_shims)
 		EXPECT_EQ(0, mark(fd, 1));
 		EXPECT_EQ(1, ask(fd, DMM_SO_SHIM));
 		EXPECT_EQ(0, ask(fd, DMM_SO_STACK));
-		EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, addrs[i], 80));
+		EXPECT_EQ(DMM_SHIM_TAKE, go(fd, addrs[i], 80));
 		EXPECT_EQ(STACK, ask(fd, DMM_SO_STACK));
 		close(fd);
 		st = stats_of(self->p, 1);
@@ -105,7 +52,6 @@ TEST_F(policy, a_marked_socket_is_the_shims)
 		EXPECT_EQ(i + 1, st.shim);
 	}
 	EXPECT_EQ(0, st.fallback[DMM_FALLBACK_NO_CLIENT]);
-	EXPECT_EQ(EREMCHG, DMM_SHIM_ERRNO);
 	EXPECT_EQ(ENETDOWN, DMM_REJECT_ERRNO);
 }
 
@@ -144,7 +90,7 @@ TEST_F(policy, the_mark_is_taken_away)
 	INSTALL(&self->set);
 	fd = tcp(AF_INET);
 	EXPECT_EQ(0, mark(fd, 1));
-	EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, "127.0.0.1", port));
+	EXPECT_EQ(DMM_SHIM_TAKE, go(fd, "127.0.0.1", port));
 	EXPECT_EQ(STACK, ask(fd, DMM_SO_STACK));
 	EXPECT_EQ(0, mark(fd, 0));
 	EXPECT_EQ(0, ask(fd, DMM_SO_SHIM));
@@ -152,7 +98,7 @@ TEST_F(policy, the_mark_is_taken_away)
 	EXPECT_EQ(0, go(fd, "127.0.0.1", port));
 	st = stats_of(self->p, 1);
 	EXPECT_EQ(2, st.hits);
-	EXPECT_EQ(1, st.shim);
+	EXPECT_EQ(0, st.shim);
 	EXPECT_EQ(1, st.fallback[reason_here()]);
 	close(fd);
 
@@ -161,7 +107,7 @@ TEST_F(policy, the_mark_is_taken_away)
 	INSTALL(&self->set);
 	fd = tcp(AF_INET);
 	EXPECT_EQ(0, mark(fd, 1));
-	EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, "127.0.0.1", port));
+	EXPECT_EQ(DMM_SHIM_TAKE, go(fd, "127.0.0.1", port));
 	EXPECT_EQ(0, mark(fd, 0));
 	EXPECT_EQ(ENETDOWN, go(fd, "127.0.0.1", port));
 	close(fd);
@@ -187,7 +133,7 @@ TEST_F(policy, the_shim_says_why)
 	INSTALL(&self->set);
 	fd = tcp(AF_INET);
 	EXPECT_EQ(0, mark(fd, 1));
-	EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, "127.0.0.1", port));
+	EXPECT_EQ(DMM_SHIM_TAKE, go(fd, "127.0.0.1", port));
 	EXPECT_EQ(0, say(fd, DMM_SO_FALLBACK, DMM_FALLBACK_ROUTE));
 	EXPECT_EQ(0, ask(fd, DMM_SO_SHIM));
 	EXPECT_EQ(0, say(fd, DMM_SO_FALLBACK, DMM_FALLBACK_ROUTE));
@@ -263,7 +209,7 @@ TEST_F(policy, the_last_verdict_counts)
 	INSTALL(&self->set);
 	fd = tcp(AF_INET);
 	EXPECT_EQ(0, mark(fd, 1));
-	EXPECT_EQ(DMM_SHIM_ERRNO, go(fd, "127.0.0.1", 80));
+	EXPECT_EQ(DMM_SHIM_TAKE, go(fd, "127.0.0.1", 80));
 	EXPECT_EQ(STACK, ask(fd, DMM_SO_STACK));
 	self->set.count = 0;
 	INSTALL(&self->set);
@@ -298,6 +244,53 @@ TEST_F(policy, a_marked_listener)
 	EXPECT_EQ(0, ask(child, DMM_SO_STACK));
 	close(child);
 	close(client);
+	close(fd);
+}
+
+/* Only what connect() gave to a stack has a port reserved, once, unjudged. */
+TEST_F(policy, who_may_say_that_it_takes_it)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = address(&ss, "127.0.0.1", 0);
+	int fd;
+
+	SHIM_ATTACH();
+	rejecting(with_dir(rule(&self->set, 1, STACK), DMM_DIR_LISTEN));
+	with_dport(rule(&self->set, 2, STACK), 80, 80);
+	INSTALL(&self->set);
+
+	/* nobody asked; asked, and no verdict */
+	fd = tcp(AF_INET);
+	EXPECT_EQ(-EINVAL, mark(fd, 2));
+	EXPECT_EQ(ENETDOWN, bind(fd, (struct sockaddr *)&ss, len) < 0 ? errno : 0);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(-EINVAL, mark(fd, 2));
+	close(fd);
+
+	/* the kernel's */
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(ECONNREFUSED, go(fd, "127.0.0.1", 79));
+	EXPECT_EQ(-EINVAL, mark(fd, 2));
+	close(fd);
+
+	/* a stack's, but by bind() */
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(0, bind(fd, (struct sockaddr *)&ss, len));
+	EXPECT_EQ(STACK, ask(fd, DMM_SO_STACK));
+	EXPECT_EQ(-EINVAL, mark(fd, 2));
+	close(fd);
+
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(DMM_SHIM_TAKE, go(fd, "127.0.0.1", 80));
+	EXPECT_EQ(0, mark(fd, 2));
+	EXPECT_EQ(2, ask(fd, DMM_SO_SHIM));
+	EXPECT_EQ(0, bind(fd, (struct sockaddr *)&ss, len));
+	EXPECT_EQ(1, ask(fd, DMM_SO_SHIM));
+	EXPECT_EQ(2, stats_of(self->p, 1).hits);
+	EXPECT_EQ(1, stats_of(self->p, 2).adopted);
 	close(fd);
 }
 

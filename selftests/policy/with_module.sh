@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Two of the programs where the module is loaded: the verifier then sees the call of
+# Three of the programs where the module is loaded: the verifier then sees the call of
 # its kfunc, which it drops as dead code elsewhere.
 set -u
 
@@ -9,8 +9,8 @@ TOP=$(cd "$(dirname "$0")/../.." && pwd)
 TESTS=${DMM_BUILD:-$TOP/build}/selftests/policy
 n=0 failed=0
 
-echo 1..2
-for test in rule_words shim_mark; do
+echo 1..3
+for test in denials rule_words shim_mark; do
 	((++n))
 	if out=$("$TESTS/$test" 2>&1); then
 		echo "ok $n $test"

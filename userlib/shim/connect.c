@@ -269,9 +269,9 @@ void tell_native(int fd)
 
 /* ---- taking a socket --------------------------------------------------------------- */
 
-static void mark_set(int fd, uint32_t value)
+static int mark_set(int fd, uint32_t value)
 {
-	real.setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &value, sizeof(value));
+	return real.setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &value, sizeof(value));
 }
 
 static uint64_t get_u64(int fd, int opt)
@@ -334,6 +334,7 @@ static int port_reserve(int fd, struct ctx *c, struct path *p)
 	socklen_t len = addr_make(p->domain, p->family, p->saddr, 0, p->scope, &a);
 	int zero = 0, one = 1, late, ret = 0, tries;
 	struct sockaddr_in6 got;
+	bool fresh = false;
 	socklen_t got_len;
 
 	late = get_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
@@ -349,9 +350,13 @@ static int port_reserve(int fd, struct ctx *c, struct path *p)
 		p->sport = got.sin6_port;	/* both families have it there */
 		if (port_take(c, p->sport))
 			break;
+		/* a fresh one is judged as a listener; that counts for nothing */
 		ret = port_release(&fd, 1, p->domain);
-		mark_set(fd, 2);
+		mark_set(fd, 1);
+		fresh = true;
 	}
+	if (fresh)
+		mark_set(fd, 0);
 	if (tries == PORT_TRIES)
 		ret = -EADDRNOTAVAIL;
 	mark_set(fd, 1);
@@ -619,27 +624,45 @@ int sock_reconnect(int fd, struct vsock *v, const void *addr, socklen_t len)
 	return err ? err : sock_connect(fd, addr, len);
 }
 
+/*
+ * As connect(), and without a mark if it failed: what the verdict counted is taken back
+ * when another program denied the call after ours. Return: 0, -errno or DMM_SHIM_TAKE.
+ */
+static int connect_asking(int fd, const void *addr, socklen_t len)
+{
+	int ret = real.connect(fd, addr, len);
+
+	if (ret >= 0)
+		return ret;
+	ret = -errno;
+	if (ret != -EINPROGRESS)
+		mark_set(fd, 0);
+	return ret;
+}
+
 /* connect() of any other socket. */
 int sock_connect(int fd, const void *addr, socklen_t len)
 {
-	uint32_t one = 1;
 	enum dmm_fallback why;
 	struct vsock *v;
-	int err = errno;
+	int err = errno, ret;
 
-	if ((unsigned int)fd >= FD_MAX ||
-	    real.setsockopt(fd, SOL_DMM, DMM_SO_SHIM, &one, sizeof(one))) {
-		errno = err;
+	if ((unsigned int)fd >= FD_MAX)
 		return real.connect(fd, addr, len) ? -errno : 0;
-	}
-	if (!real.connect(fd, addr, len))
-		return 0;
-	if (errno != DMM_SHIM_ERRNO)
-		return -errno;
+	/*
+	 * A program that denied us the mark after ours had set it leaves us without a
+	 * say: the socket is the kernel's.
+	 */
+	why = mark_set(fd, 1) ? DMM_FALLBACK_SOCKOPT : DMM_FALLBACK_NONE;
 	errno = err;
-	fd_flags[fd] |= FD_TAKING;
-	why = connect_stack(fd, addr);
-	fd_flags[fd] &= ~FD_TAKING;
+	ret = connect_asking(fd, addr, len);
+	if (ret != DMM_SHIM_TAKE)
+		return ret;
+	if (!why) {
+		fd_flags[fd] |= FD_TAKING;
+		why = connect_stack(fd, addr);
+		fd_flags[fd] &= ~FD_TAKING;
+	}
 	if (why) {
 		note(fd, "native", reasons[why]);
 		tell_why(fd, why);

@@ -732,9 +732,10 @@ enum {
  * here, is EINVAL. On other sockets than TCP they do not exist.
  *
  *  - DMM_SO_SHIM, set and get: 1 marks the socket as one that the shim can serve;
- *    0 takes the mark away. A child that accept() gives has no mark. 2 says that
- *    the shim has taken it: bind(), by which the shim reserves the port, is then
- *    not judged.
+ *    0 takes the mark away. A child that accept() gives has no mark. The mark asks
+ *    for one verdict, that of the next bind() or connect(). 2, of a socket that this
+ *    connect() gave to a stack, says that the shim takes it: one bind(), by which the
+ *    shim reserves the port, is then not judged. EINVAL for any other socket.
  *
  *  - DMM_SO_FALLBACK, set: why the shim cannot serve the socket, an enum dmm_fallback
  *    other than NONE. The mark is taken away, and the next bind() or connect() that
@@ -749,8 +750,9 @@ enum {
  *    last bind() or connect(), DMM_STACK_KERNEL when that is the kernel's. Always
  *    so for a socket without a mark.
  *
- * connect() of a marked socket that belongs to a user-space stack fails with
- * DMM_SHIM_ERRNO and does nothing else; the shim then asks for the stack. bind()
+ * connect() of a marked socket that belongs to a user-space stack does nothing and
+ * returns DMM_SHIM_TAKE, which is no error: had any other program of the cgroups denied
+ * it, that one's errno would stand. The shim then asks for the stack. bind()
  * succeeds, so that the port is the socket's in the kernel as well; the shim asks
  * after it. A shim that cannot serve the socket says why (DMM_SO_FALLBACK) and calls
  * again: then it counts as a fallback, or the module takes it.
@@ -760,7 +762,7 @@ enum {
 #define DMM_SO_STACK	2
 #define DMM_SO_FALLBACK	3
 #define DMM_SO_LISTEN	4
-#define DMM_SHIM_ERRNO	78	/* EREMCHG */
+#define DMM_SHIM_TAKE	78
 
 /*
  * To inet_diag (`ss -tie`) an adopted socket's ULP is "dmm:" and the stack's name; to
