@@ -10,12 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "daemon.h"
+#include "lock.h"
 #include "monitor.h"
 #include "rule.h"
 #include "stack.h"
@@ -33,7 +33,8 @@ static const char usage[] =
 "  --bpf-dir DIR       where BPF objects are pinned (" DMM_BPF_DIR ")\n"
 "  --libdir DIR        where plug-ins are (../lib/dmm from this program)\n"
 "  --worker PATH       the worker program (dmm-worker beside this program)\n"
-"  --telemetry-dir DIR where workers answer (" DMM_TELEMETRY_DIR ")\n"
+"  --telemetry-dir DIR where workers answer, .../dpdk (" DMM_TELEMETRY_DIR ";\n"
+"                      RUNTIME-DIR/dpdk where that is not the usual one)\n"
 "  --foreground        accepted; there is no other way to run\n"
 "  --help, --version\n"
 "\n"
@@ -102,6 +103,7 @@ static const struct option options[] = {
 static void options_parse(struct dmm_daemon *d, int argc, char **argv)
 {
 	static char libdir[PATH_MAX], worker[PATH_MAX], socket[PATH_MAX];
+	static char telemetry[PATH_MAX];
 	int c;
 
 	while ((c = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
@@ -146,8 +148,6 @@ static void options_parse(struct dmm_daemon *d, int argc, char **argv)
 		d->runtime_dir = DMM_RUNTIME_DIR;
 	if (!d->bpf_dir)
 		d->bpf_dir = DMM_BPF_DIR;
-	if (!d->telemetry_dir)
-		d->telemetry_dir = DMM_TELEMETRY_DIR;
 	if (!d->libdir)
 		d->libdir = beside("../lib/dmm", libdir);
 	if (!d->worker)
@@ -156,10 +156,34 @@ static void options_parse(struct dmm_daemon *d, int argc, char **argv)
 		snprintf(socket, sizeof(socket), "%s/" DMM_SOCKET_NAME, d->runtime_dir);
 		d->socket = socket;
 	}
+	if (!d->telemetry_dir && strcmp(d->runtime_dir, DMM_RUNTIME_DIR)) {
+		/* another daemon's workers may have our stacks' names */
+		snprintf(telemetry, sizeof(telemetry), "%s/dpdk", d->runtime_dir);
+		d->telemetry_dir = telemetry;
+	} else if (!d->telemetry_dir) {
+		d->telemetry_dir = DMM_TELEMETRY_DIR;
+	}
 	if (!d->libdir || !d->worker) {
 		fputs("dmmd: cannot find its own place\n", stderr);
 		exit(1);
 	}
+}
+
+/*
+ * Workers inherit it. DPDK puts what it has of each process below
+ * $RUNTIME_DIRECTORY/dpdk; of ours systemd makes that another place.
+ */
+static void telemetry_dir_tell(const struct dmm_daemon *d)
+{
+	const char *end = strrchr(d->telemetry_dir, '/');
+	char above[PATH_MAX];
+
+	unsetenv("RUNTIME_DIRECTORY");
+	if (!end || end == d->telemetry_dir || strcmp(end, "/dpdk"))
+		return;
+	snprintf(above, sizeof(above), "%.*s", (int)(end - d->telemetry_dir),
+		 d->telemetry_dir);
+	setenv("RUNTIME_DIRECTORY", above, 1);
 }
 
 /* A directory for root and the group. */
@@ -191,13 +215,10 @@ static int runtime_dir_get(struct dmm_daemon *d, struct dmm_err *err)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return dmm_err_set(err, -errno, "cannot open %s: %m", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK)
-			dmm_err_set(err, -EBUSY, "another dmmd runs: %s is locked", path);
-		else
-			dmm_err_set(err, -errno, "cannot lock %s: %m", path);
+	ret = dmm_lock(fd, "runtime directory", d->runtime_dir, err);
+	if (ret) {
 		close(fd);
-		return err->code;
+		return ret;
 	}
 	return 0;	/* held until the process ends */
 }
@@ -250,6 +271,9 @@ static int daemon_start(struct dmm_daemon *d, struct dmm_err *err)
 	if (ret < 0)
 		return dmm_err_set(err, ret, "event loop: %s", strerror(-ret));
 	ret = dmm_state_load(d, err);
+	/* What others may have is asked for before anything is changed. */
+	if (!ret)
+		ret = dmm_rpc_claim(d->socket, err);
 	if (!ret)
 		ret = dmm_policy_open(&d->policy, d->bpf_dir, err);
 	if (!ret)
@@ -299,6 +323,7 @@ int main(int argc, char **argv)
 	int ret;
 
 	options_parse(&d, argc, argv);
+	telemetry_dir_tell(&d);
 	umask(077);
 	libbpf_set_print(libbpf_log);
 	ret = daemon_start(&d, &err);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "bpf/dmm_policy.skel.h"
+#include "lock.h"
 #include "policy.h"
 
 /* The programs by name, which is also what they attach to and are pinned as. */
@@ -41,6 +42,7 @@ struct dmm_policy {
 	struct dmm_policy_bpf *skel;
 	bool has_kfunc;
 	__u32 generation;
+	int dir_fd;		/* locked */
 	char dir[256];
 };
 
@@ -107,6 +109,27 @@ static int dirs_make(const struct dmm_policy *p, struct dmm_err *err)
 	for (i = 0; i < sizeof(subs) / sizeof(subs[0]); i++)
 		if (mkdir(pin_path(p, path, subs[i], ""), 0700) < 0 && errno != EEXIST)
 			return dmm_err_set(err, -errno, "cannot make %s: %m", path);
+	return 0;
+}
+
+/* Keep others out: two that share the directory would undo each other's work. */
+static int dir_lock(struct dmm_policy *p, struct dmm_err *err)
+{
+	struct stat locked, named;
+	int ret;
+
+	p->dir_fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p->dir_fd < 0)
+		return dmm_err_set(err, -errno, "cannot open %s: %m", p->dir);
+	ret = dmm_lock(p->dir_fd, "BPF directory", p->dir, err);
+	if (ret)
+		return ret;
+	/* one that shuts down removes it */
+	if (fstat(p->dir_fd, &locked) < 0 || stat(p->dir, &named) < 0 ||
+	    locked.st_ino != named.st_ino || locked.st_dev != named.st_dev)
+		return dmm_err_set(err, -EAGAIN,
+				   "BPF directory %s: another dmmd has just removed it",
+				   p->dir);
 	return 0;
 }
 
@@ -265,16 +288,22 @@ int dmm_policy_open(struct dmm_policy **out, const char *dir, struct dmm_err *er
 		ret = dmm_err_set(err, -ENAMETOOLONG, "BPF directory: the path is too long");
 		goto err_free;
 	}
+	p->dir_fd = -1;
 	ret = bpffs_get(dir, err);
 	if (!ret)
 		ret = dirs_make(p, err);
 	if (!ret)
+		ret = dir_lock(p, err);
+	if (!ret)
 		ret = dmm_policy_reload(p, err);
 	if (ret)
-		goto err_free;
+		goto err_close;
 	*out = p;
 	return 0;
 
+err_close:
+	if (p->dir_fd >= 0)
+		close(p->dir_fd);
 err_free:
 	free(p);
 	return ret;
@@ -285,6 +314,7 @@ void dmm_policy_close(struct dmm_policy *p)
 	if (!p)
 		return;
 	dmm_policy_bpf__destroy(p->skel);
+	close(p->dir_fd);
 	free(p);
 }
 

@@ -27,7 +27,8 @@ enum dmm_policy_part {
  * Load the programs, pin them below @dir (on a bpffs; the default place is
  * mounted when it is not), and put them in the place of those that an earlier
  * daemon left: maps are taken over with what they hold, links are turned to the
- * new program one by one, none is ever detached.
+ * new program one by one, none is ever detached. The directory is locked until
+ * dmm_policy_close(); -EBUSY while another process has it.
  */
 int dmm_policy_open(struct dmm_policy **out, const char *dir, struct dmm_err *err);
 

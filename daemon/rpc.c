@@ -458,22 +458,33 @@ err_close:
 	return 0;
 }
 
-/* A file that a dead daemon left: nobody answers there. */
-static bool stale(const struct sockaddr_un *addr)
+int dmm_rpc_claim(const char *path, struct dmm_err *err)
 {
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct ucred cred = {};
+	socklen_t len = sizeof(cred);
 	struct stat st;
-	bool refused;
-	int fd;
+	int fd, ret = 0;
 
-	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return dmm_err_set(err, -ENAMETOOLONG, "socket %s: the path is too long",
+				   path);
+	strcpy(addr.sun_path, path);
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return 0;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return false;
-	refused = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-		  errno == ECONNREFUSED;
+		return dmm_err_set(err, -errno, "socket: %m");
+	if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+		ret = dmm_err_set(err, -EBUSY,
+				  "control socket %s: another dmmd, pid %d, has it",
+				  path, cred.pid);
+	} else if (errno == ECONNREFUSED) {
+		unlink(path);
+	}
 	close(fd);
-	return refused;
+	return ret;
 }
 
 int dmm_rpc_new(struct dmm_rpc **out, sd_event *event, const char *path, gid_t gid,
@@ -493,11 +504,9 @@ int dmm_rpc_new(struct dmm_rpc **out, sd_event *event, const char *path, gid_t g
 	rpc->gid = gid;
 	LIST_INIT(&rpc->clients);
 	rpc->addr.sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(rpc->addr.sun_path)) {
-		ret = dmm_err_set(err, -ENAMETOOLONG, "socket %s: the path is too long",
-				  path);
+	ret = dmm_rpc_claim(path, err);
+	if (ret)
 		goto err_free;
-	}
 	strcpy(rpc->addr.sun_path, path);
 
 	rpc->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -505,8 +514,6 @@ int dmm_rpc_new(struct dmm_rpc **out, sd_event *event, const char *path, gid_t g
 		ret = dmm_err_set(err, -errno, "socket: %m");
 		goto err_free;
 	}
-	if (stale(&rpc->addr))
-		unlink(path);
 	/* The group is set before the mode lets it in. */
 	old = umask(0177);
 	ret = bind(rpc->fd, (struct sockaddr *)&rpc->addr, sizeof(rpc->addr)) < 0 ?

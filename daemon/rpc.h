@@ -48,8 +48,13 @@ struct dmm_rpc_method {
 };
 
 /*
- * Serve @methods (ends with a NULL name) at @path, mode 0660, group @gid. A
- * socket file that nobody listens on is replaced.
+ * Make room at @path: a socket file that a dead daemon left is removed. -EBUSY when
+ * somebody listens there, and @err says who.
+ */
+int dmm_rpc_claim(const char *path, struct dmm_err *err);
+
+/*
+ * Serve @methods (ends with a NULL name) at @path, once claimed, mode 0660, group @gid.
  */
 int dmm_rpc_new(struct dmm_rpc **out, sd_event *event, const char *path, gid_t gid,
 		const struct dmm_rpc_method *methods, void *data,

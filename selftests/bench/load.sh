@@ -4,13 +4,13 @@
 # The load generator does what it says, and both it and scripts/bench refuse what
 # they do not know with one line. Nothing here is about speed.
 #
-#	netns dmm-load, lo	load serve <-- load ping ...
+#	netns dmm-PID-load, lo	load serve <-- load ping ...
 set -uo pipefail
 
 TOP=$(cd "$(dirname "$0")/../.." && pwd)
 OUT=${OUT:-$TOP/build}
 LOAD=$OUT/selftests/bench/load
-NS=${DMM_TEST_NS:-dmm}-load
+NS=${DMM_TEST_NS:-dmm-$$}-load
 RUN=$(mktemp -d -t dmm-load.XXXXXX)
 SERVER=''
 N=0

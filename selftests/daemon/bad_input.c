@@ -376,7 +376,7 @@ TEST_F(bad, daemon)
 		 e->run, e->bpf, e->log);
 	EXPECT_EQ(1, WEXITSTATUS(system(cmd)));
 	log = slurp(e->log);
-	EXPECT_NE(NULL, strstr(log, "another dmmd runs"));
+	EXPECT_NE(NULL, strstr(log, "another dmmd, pid"));
 	free(log);
 	snprintf(cmd, sizeof(cmd), "%s/dmmd --frob 2>/dev/null", e->bin);
 	EXPECT_EQ(2, WEXITSTATUS(system(cmd)));

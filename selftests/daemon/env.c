@@ -52,7 +52,9 @@ int env_enter(struct env *e)
 	snprintf(e->bpf, sizeof(e->bpf), "%s/dmm", e->sb.bpf);
 	snprintf(e->lib, sizeof(e->lib), "%s/lib", e->sb.dir);
 	snprintf(e->log, sizeof(e->log), "%s/log", e->sb.dir);
-	setenv("FAKE_DIR", e->sb.dir, 1);
+	snprintf(e->telemetry, sizeof(e->telemetry), "%s/dpdk", e->sb.dir);
+	/* as a service of systemd's has it; workers must not take it over */
+	setenv("RUNTIME_DIRECTORY", "/nowhere", 1);
 	unsetenv("NOTIFY_SOCKET");
 	if (mkdir(e->lib, 0755) < 0)
 		return -1;
@@ -87,6 +89,7 @@ static bool answers(const struct env *e)
 
 int dmmd_start(struct env *e)
 {
+	bool others = e->dmmd < 0;	/* somebody else answers there */
 	char dmmd[600], worker[600];
 	int fd, status;
 
@@ -99,11 +102,11 @@ int dmmd_start(struct env *e)
 		dup2(fd, 1);
 		dup2(fd, 2);
 		execl(dmmd, dmmd, "--runtime-dir", e->run, "--bpf-dir", e->bpf,
-		      "--libdir", e->lib, "--worker", worker, "--telemetry-dir",
-		      e->sb.dir, NULL);
+		      "--socket", e->socket, "--libdir", e->lib, "--worker", worker, "--telemetry-dir",
+		      e->telemetry, NULL);
 		_exit(127);
 	}
-	while (!answers(e)) {
+	while (others || !answers(e)) {
 		if (waitpid(e->dmmd, &status, WNOHANG) == e->dmmd) {
 			e->dmmd = 0;
 			return WIFEXITED(status) ? WEXITSTATUS(status) : -1;

@@ -12,6 +12,7 @@ struct env {
 	struct sandbox sb;
 	char bin[512];		/* where dmmd and dmmctl are */
 	char here[512];		/* where the fake worker is */
+	char telemetry[80];
 	char run[96], socket[112], bpf[96], lib[96], log[96], state[112];
 	pid_t dmmd;		/* 0 while none runs */
 	/* of the last ctl() */

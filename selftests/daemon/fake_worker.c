@@ -13,7 +13,7 @@
  *	garbage* answers telemetry with what is not JSON
  *	stuck*	accepts telemetry and never answers
  *
- * FAKE_DIR is where the telemetry directories are. It lives two minutes at most.
+ * Its telemetry directory is where DPDK has it. It lives two minutes at most.
  */
 #include <getopt.h>
 #include <poll.h>
@@ -79,7 +79,10 @@ static int telemetry_listen(void)
 	char dir[96];
 	int fd;
 
-	snprintf(dir, sizeof(dir), "%s/dmm-%s", getenv("FAKE_DIR"), name);
+	/* as DPDK does */
+	snprintf(dir, sizeof(dir), "%s/dpdk", getenv("RUNTIME_DIRECTORY"));
+	mkdir(dir, 0700);
+	snprintf(dir, sizeof(dir), "%s/dpdk/dmm-%s", getenv("RUNTIME_DIRECTORY"), name);
 	mkdir(dir, 0700);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/dpdk_telemetry.v2", dir);
 	unlink(addr.sun_path);

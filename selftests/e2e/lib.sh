@@ -3,10 +3,10 @@
 #
 # The wire that the end-to-end tests share, and its clean-up. Sourced.
 #
-#	dmm-e2e-app				dmm-e2e-peer
+#	dmm-e2e-PID-app				dmm-e2e-PID-peer
 #	10.99.0.1/24, dmm-a <--- veth ---> dmm-p, 10.99.0.2/24
 #	fd99::1/64				fd99::2/64
-#	cgroup dmm-e2e				peer on port 5001, native
+#	cgroup dmm-e2e-PID			peer on port 5001, native
 #	stack lwip0 on dmm-a
 #
 # dmmd runs with folders of its own; `ctl` is dmmctl for it.
@@ -20,8 +20,8 @@ APP=10.99.0.1 APP6=fd99::1
 PEER=10.99.0.2 PEER6=fd99::2
 PORT=5001
 
-# netns, cgroup and BPF folder; a second world at the same time takes another
-NS=${DMM_TEST_NS:-dmm-e2e}
+# netns, cgroup and BPF folder, this world's own
+NS=${DMM_TEST_NS:-dmm-e2e-$$}
 RUN=$(mktemp -d /tmp/dmm-e2e.XXXXXX)
 CGROOT=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
 CG=$CGROOT/$NS

@@ -18,7 +18,7 @@ get() { in_app "$HERE/fetch" "$PEER" "$PORT" "$@"; }
 
 no_worker() { ! pgrep -f '[d]mm-worker.*--dev dmm-a'; }
 
-xdp_id() { ip -n dmm-e2e-app -d link show dmm-a | sed -n 's/.*prog.xdp id \([0-9]*\).*/\1/p'; }
+xdp_id() { ip -n "$NS-app" -d link show dmm-a | sed -n 's/.*prog.xdp id \([0-9]*\).*/\1/p'; }
 
 adopted_now() { ctl -j sock list | grep -qi '"state": *"ESTAB'; }
 
@@ -89,11 +89,11 @@ rmdir "$CG-op"
 check "worker restart" ctl stack restart lwip0
 check "is up again" until_true 20 stack_is up
 
-ip -n dmm-e2e-app link add dmm-s type veth peer name dmm-t
-ip -n dmm-e2e-app link set dmm-s up
-ctl stack add spare type=lwip dev=dmm-s netns=dmm-e2e-app >/dev/null
+ip -n "$NS-app" link add dmm-s type veth peer name dmm-t
+ip -n "$NS-app" link set dmm-s up
+ctl stack add spare type=lwip dev=dmm-s "netns=$NS-app" >/dev/null
 tap $? "a second stack"
-ip -n dmm-e2e-app link del dmm-s
+ip -n "$NS-app" link del dmm-s
 ctl stack restart spare 2>"$RUN/spare.log"
 [[ $? == 1 && $(wc -l <"$RUN/spare.log") == 1 ]]
 tap $? "its device gone, it does not start" "$(cat "$RUN/spare.log")"

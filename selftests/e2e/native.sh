@@ -9,4 +9,4 @@
 trap world_down EXIT
 trap "exit 1" INT TERM
 net_up && peer_up || exit 1
-DMM_PEER=$PEER DMM_PORT=$PORT ip netns exec dmm-e2e-app "$HERE/data" "$@"
+DMM_PEER=$PEER DMM_PORT=$PORT ip netns exec "$NS-app" "$HERE/data" "$@"

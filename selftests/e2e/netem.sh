@@ -9,7 +9,7 @@
 # What the worker sends passes by its device's queueing discipline, so the bad wire is
 # a bridge between the two ends:
 #
-#	dmm-e2e-app	dmm-e2e-wire		dmm-e2e-peer
+#	$NS-app		$NS-wire		$NS-peer
 #	dmm-a <-- w-a [netem, br0, netem] w-p --> dmm-p
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -84,11 +85,12 @@ int telemetry_register(struct dmm_worker *w)
 bool telemetry_alive(const char *name)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	const char *dir = getenv("RUNTIME_DIRECTORY");	/* as DPDK has it */
 	bool alive;
 	int fd;
 
 	if (snprintf(sun.sun_path, sizeof(sun.sun_path),
-		     "/var/run/dpdk/dmm-%s/dpdk_telemetry.v2", name) >=
+		     "%s/dpdk/dmm-%s/dpdk_telemetry.v2", dir ? dir : "/var/run", name) >=
 	    (int)sizeof(sun.sun_path))
 		return false;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
