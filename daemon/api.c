@@ -172,7 +172,9 @@ static struct json_object *stack_json(const struct dmm_stack *s,
 	add_str(o, "type", s->type);
 	add_str(o, "dev", s->dev);
 	add_str(o, "netns", s->netns);
-	add_str(o, "route", s->route_own ? "own" : NULL);
+	add_str(o, "route", s->opts.route_own ? "own" : NULL);
+	add_str(o, "strict-filters", s->opts.strict_filters ? "on" : "off");
+	add_int(o, "watchdog", s->opts.watchdog);
 	add_str(o, "state", dmm_stack_state_name(s));
 	if (s->state == DMM_STACK_UP && s->no_module)
 		add_str(o, "reason", dmm_module_device() ?
@@ -189,6 +191,7 @@ static struct json_object *stack_json(const struct dmm_stack *s,
 	else
 		add_str(o, "sockets", NULL);
 	add_int(o, "restarts", s->restarts);
+	add_int(o, "stalls", s->stalls);
 	return o;
 }
 
@@ -244,15 +247,12 @@ static void stack_show(void *data, struct json_object *params, struct dmm_rpc_ca
 static void stack_add(void *data, struct json_object *params, struct dmm_rpc_call *call)
 {
 	struct dmm_daemon *d = data;
+	struct dmm_param table[DMM_STACK_PARAMS];
 	struct dmm_stack_spec spec;
-	const struct dmm_param table[] = {
-		{ "name", &spec.name, true },	{ "type", &spec.type, true },
-		{ "dev", &spec.dev, true },	{ "netns", &spec.netns, false },
-		{ "route", &spec.route, false },
-	};
 	struct dmm_stack *s;
 	struct dmm_err err;
 
+	dmm_stack_params(&spec, table);
 	if (d->shutting_down) {
 		dmm_api_fail(call, -ESHUTDOWN, "the daemon is shutting down");
 		return;

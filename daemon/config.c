@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ struct json_object *dmm_config_json(struct dmm_daemon *d)
 		add_str(v, "type", s->type);
 		add_str(v, "dev", s->dev);
 		add_str(v, "netns", s->netns);
-		add_str(v, "route", s->route_own ? "own" : NULL);
+		dmm_stack_opts_json(&s->opts, v);
 		json_object_array_add(stacks, v);
 	}
 	TAILQ_FOREACH(a, &d->attachments, entry)
@@ -84,27 +85,42 @@ static int list_get(struct json_object *config, const char *key,
 static int stack_same(const struct dmm_stack *s, const struct dmm_stack_spec *spec,
 		      struct dmm_err *err)
 {
+	struct dmm_stack_opts opts;
+	struct json_object *o;
+	char words[128] = "";
+	size_t len = 0;
+	int ret;
+
+	ret = dmm_stack_opts_parse(spec, &opts, err);
+	if (ret)
+		return ret;
 	if (!strcmp(s->type, spec->type) && !strcmp(s->dev, spec->dev) &&
-	    !strcmp(s->netns ?: "", spec->netns ?: "") && s->route_own == !!spec->route)
+	    !strcmp(s->netns ?: "", spec->netns ?: "") &&
+	    s->opts.route_own == opts.route_own &&
+	    s->opts.strict_filters == opts.strict_filters &&
+	    s->opts.watchdog == opts.watchdog)
 		return 0;
+	o = json_object_new_object();
+	dmm_stack_opts_json(&s->opts, o);
+	json_object_object_foreach(o, key, val)
+		len += snprintf(words + len, sizeof(words) - len, " %s=%s", key,
+				json_object_get_string(val));
+	json_object_put(o);
 	return dmm_err_set(err, -EEXIST,
 			   "stack %s: runs already, as type=%s dev=%s%s%s%s; delete it first",
 			   s->name, s->type, s->dev, s->netns ? " netns=" : "",
-			   s->netns ?: "", s->route_own ? " route=own" : "");
+			   s->netns ?: "", words);
 }
 
 /* One stack: there already, or made, but not started. */
 static int stack_plan(struct plan *p, struct json_object *o, struct dmm_err *err)
 {
+	struct dmm_param table[DMM_STACK_PARAMS];
 	struct dmm_stack_spec spec;
-	const struct dmm_param table[] = {
-		{ "name", &spec.name, true },	{ "type", &spec.type, true },
-		{ "dev", &spec.dev, true },	{ "netns", &spec.netns, false },
-		{ "route", &spec.route, false },
-	};
 	struct dmm_stack *s;
 	int ret;
 
+	dmm_stack_params(&spec, table);
 	ret = dmm_parse_params(o, "stack", table, N(table), err);
 	if (ret)
 		return ret;

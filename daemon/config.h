@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole configuration at once: {stacks: [{name, type, dev, netns, route}],
+ * The whole configuration at once: {stacks: [{name, type, dev, netns, route, ...}],
  * cgroups: [PATH], rules: [{match, stack, fallback}]}. Errors tell the place in it
  * (struct dmm_err, where).
  */

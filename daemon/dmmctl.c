@@ -134,8 +134,9 @@ static const struct command commands[] = {
 	  "stack.list", no_words, dmm_print_stacks, NULL },
 	{ "stack", "show", "NAME", "one stack",
 	  "stack.show", one_name, dmm_print_stack, NULL },
-	{ "stack", "add", "NAME type=TYPE dev=DEV [netns=NAME|PATH] [route=own]",
-	  "start a stack on a device",
+	{ "stack", "add", "NAME type=TYPE dev=DEV [netns=NAME|PATH] [KEY=VALUE]...",
+	  "start a stack on a device; KEY=VALUE: route=own, strict-filters=on,\n"
+	  "        watchdog=SECONDS",
 	  "stack.add", stack_words, dmm_print_stack_added, NULL },
 	{ "stack", "del", "NAME", "stop it, for good",
 	  "stack.del", one_name, dmm_print_nothing, NULL },

@@ -28,7 +28,7 @@ struct rule {
 };
 
 struct stack {
-	char *name, *type, *dev, *netns, *route;
+	char *name, *type, *dev, *netns, *route, *strict_filters, *watchdog;
 };
 
 struct config {
@@ -63,7 +63,9 @@ static const cyaml_schema_field_t rule_fields[] = {
 
 static const cyaml_schema_field_t stack_fields[] = {
 	TEXT(stack, name),	TEXT(stack, type),	TEXT(stack, dev),
-	MAYBE(stack, netns),	MAYBE(stack, route),
+	MAYBE(stack, netns),	MAYBE(stack, route),	MAYBE(stack, watchdog),
+	CYAML_FIELD_STRING_PTR("strict-filters", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+			       struct stack, strict_filters, 0, CYAML_UNLIMITED),
 	CYAML_FIELD_END
 };
 

@@ -148,7 +148,7 @@ void dmm_print_stacks(struct json_object *r)
 void dmm_print_stack(struct json_object *r)
 {
 	json_object_object_foreach(r, key, val)
-		printf("%-10s%s\n", key, val ? json_object_get_string(val) : "-");
+		printf("%-9s %s\n", key, val ? json_object_get_string(val) : "-");
 }
 
 void dmm_print_rule_added(struct json_object *r)

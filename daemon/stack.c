@@ -61,6 +61,7 @@ static void set_state(struct dmm_stack *s, enum dmm_stack_state state)
 void dmm_stack_free(struct dmm_stack *s)
 {
 	TAILQ_REMOVE(&s->d->stacks, s, entry);
+	dmm_watchdog_stop(s);
 	dmm_telemetry_cancel(s->probe);
 	dmm_worker_forget(s->worker);
 	sd_event_source_disable_unref(s->timer);
@@ -153,12 +154,67 @@ static int device_check(struct dmm_daemon *d, const char *dev,
 	return 0;
 }
 
+void dmm_stack_params(struct dmm_stack_spec *spec,
+		      struct dmm_param table[DMM_STACK_PARAMS])
+{
+	const struct dmm_param params[DMM_STACK_PARAMS] = {
+		{ "name", &spec->name, true },	{ "type", &spec->type, true },
+		{ "dev", &spec->dev, true },	{ "netns", &spec->netns, false },
+		{ "route", &spec->route, false },
+		{ "strict-filters", &spec->strict_filters, false },
+		{ "watchdog", &spec->watchdog, false },
+	};
+
+	memcpy(table, params, sizeof(params));
+}
+
+int dmm_stack_opts_parse(const struct dmm_stack_spec *spec, struct dmm_stack_opts *opts,
+			 struct dmm_err *err)
+{
+	const char *strict = spec->strict_filters;
+
+	*opts = (struct dmm_stack_opts) { .watchdog = DMM_WATCHDOG_SECS };
+	if (spec->route && strcmp(spec->route, "own"))
+		return dmm_err_set(err, -EINVAL, "route=%.64s: expected route=own, or nothing",
+				   spec->route);
+	if (strict && strcmp(strict, "on") && strcmp(strict, "off"))
+		return dmm_err_set(err, -EINVAL, "strict-filters=%.64s: expected on or off",
+				   strict);
+	opts->route_own = spec->route;
+	opts->strict_filters = strict && !strcmp(strict, "on");
+	if (!spec->watchdog)
+		return 0;
+	if (!strcmp(spec->watchdog, "0")) {
+		opts->watchdog = 0;
+		return 0;
+	}
+	return dmm_parse_u32("watchdog", spec->watchdog, DMM_WATCHDOG_SECS_MIN,
+			     DMM_WATCHDOG_SECS_MAX, &opts->watchdog, err);
+}
+
+void dmm_stack_opts_json(const struct dmm_stack_opts *opts, struct json_object *o)
+{
+	char seconds[16];
+
+	if (opts->route_own)
+		json_object_object_add(o, "route", json_object_new_string("own"));
+	if (opts->strict_filters)
+		json_object_object_add(o, "strict-filters", json_object_new_string("on"));
+	if (opts->watchdog != DMM_WATCHDOG_SECS) {
+		snprintf(seconds, sizeof(seconds), "%u", opts->watchdog);
+		json_object_object_add(o, "watchdog", json_object_new_string(seconds));
+	}
+}
+
 static int spec_check(struct dmm_daemon *d, const struct dmm_stack_spec *spec,
 		      struct dmm_err *err)
 {
+	struct dmm_stack_opts opts;
 	int ret;
 
 	ret = dmm_parse_name("stack name", spec->name, err);
+	if (!ret)
+		ret = dmm_stack_opts_parse(spec, &opts, err);
 	if (ret)
 		return ret;
 	if (!strcmp(spec->name, "kernel"))
@@ -166,9 +222,6 @@ static int spec_check(struct dmm_daemon *d, const struct dmm_stack_spec *spec,
 				   "stack name kernel: the kernel's own stack has it");
 	if (dmm_stack_find(d, spec->name))
 		return dmm_err_set(err, -EEXIST, "stack %s: exists already", spec->name);
-	if (spec->route && strcmp(spec->route, "own"))
-		return dmm_err_set(err, -EINVAL, "route=%.64s: expected route=own, or nothing",
-				   spec->route);
 	return dmm_parse_name("stack type", spec->type, err);
 }
 
@@ -176,8 +229,13 @@ static int spec_check(struct dmm_daemon *d, const struct dmm_stack_spec *spec,
 static int stack_alloc(struct dmm_daemon *d, const struct dmm_stack_spec *spec,
 		       uint32_t id, struct dmm_stack **out, struct dmm_err *err)
 {
+	struct dmm_stack_opts opts;
 	struct dmm_stack *s;
+	int ret;
 
+	ret = dmm_stack_opts_parse(spec, &opts, err);
+	if (ret)
+		return ret;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return dmm_err_set(err, -ENOMEM, "out of memory");
@@ -190,7 +248,7 @@ static int stack_alloc(struct dmm_daemon *d, const struct dmm_stack_spec *spec,
 	}
 	s->d = d;
 	s->id = id;
-	s->route_own = spec->route;
+	s->opts = opts;
 	s->backoff_us = BACKOFF_MIN_US;
 	snprintf(s->name, sizeof(s->name), "%s", spec->name);
 	snprintf(s->type, sizeof(s->type), "%s", spec->type);
@@ -276,7 +334,7 @@ static void answer(struct dmm_stack *s, const char *error)
 	result = json_object_new_object();
 	json_object_object_add(result, "name", json_object_new_string(s->name));
 	json_object_object_add(result, "id", json_object_new_int(s->id));
-	if (s->netdev.is_veth && !s->route_own)
+	if (s->netdev.is_veth && !s->opts.route_own)
 		json_object_object_add(result, "note", json_object_new_string(
 			"the veth is shared with the kernel: while the stack is up, native bulk "
 			"traffic into it loses TSO and about half its throughput; "
@@ -357,7 +415,7 @@ void dmm_stack_start(struct dmm_stack *s)
 		argv[n++] = "--netns";
 		argv[n++] = netns;
 	}
-	if (s->route_own) {
+	if (s->opts.route_own) {
 		argv[n++] = "--route";
 		argv[n++] = "own";
 	}
@@ -392,6 +450,7 @@ static void on_worker_ready(void *data, const char *error)
 		}
 	}
 	dmm_log("stack %s: up, pid %d", s->name, dmm_worker_pid(s->worker));
+	dmm_watchdog_start(s);
 	answer(s, NULL);
 }
 
@@ -423,6 +482,7 @@ static void on_worker_exited(void *data, const char *how)
 	struct dmm_stack *s = data;
 
 	s->worker = NULL;
+	dmm_watchdog_stop(s);
 	dmm_telemetry_cancel(s->probe);
 	s->probe = NULL;
 	if (s->state == DMM_STACK_STOPPING)
@@ -439,6 +499,7 @@ static const struct dmm_worker_ops worker_ops = {
 void dmm_stack_stop(struct dmm_stack *s)
 {
 	s->timer = sd_event_source_disable_unref(s->timer);
+	dmm_watchdog_stop(s);
 	dmm_telemetry_cancel(s->probe);
 	s->probe = NULL;
 	*s->reason = 0;
@@ -461,6 +522,7 @@ static void on_probe(void *data, int error, pid_t pid, struct json_object *info)
 		set_state(s, DMM_STACK_UP);
 		s->up_since_us = now_us(s->d);
 		dmm_log("stack %s: taken over, pid %d", s->name, pid);
+		dmm_watchdog_start(s);
 		return;
 	}
 	snprintf(s->reason, sizeof(s->reason),

@@ -15,7 +15,9 @@
 
 #include "daemon.h"
 #include "netdev.h"
+#include "parse.h"
 #include "telemetry.h"
+#include "watchdog.h"
 #include "worker.h"
 
 enum dmm_stack_state {
@@ -26,6 +28,18 @@ enum dmm_stack_state {
 	DMM_STACK_STOPPING,
 };
 
+/*
+ * What a stack may be told beside its place, at its beginning.
+ * @route_own: the device is its own
+ * @strict_filters: what netfilter could see stays native
+ * @watchdog: seconds that its worker may stand still, 0 for ever
+ */
+struct dmm_stack_opts {
+	bool route_own;
+	bool strict_filters;
+	unsigned int watchdog;
+};
+
 struct dmm_stack {
 	TAILQ_ENTRY(dmm_stack) entry;
 	struct dmm_daemon *d;
@@ -33,7 +47,7 @@ struct dmm_stack {
 	char type[DMM_NAME_MAX];
 	char dev[16];
 	char *netns;			/* name, path, or NULL for our own */
-	bool route_own;
+	struct dmm_stack_opts opts;
 	uint32_t id;
 
 	bool committed;			/* it was up once, so it stays configured */
@@ -49,6 +63,8 @@ struct dmm_stack {
 	sd_event_source *timer;		/* the next start */
 	uint64_t up_since_us, backoff_us;
 	unsigned int restarts;
+	unsigned int stalls;		/* workers that the watchdog ended */
+	struct dmm_watchdog watchdog;
 	struct dmm_rpc_call *call;	/* add, restart or del, waiting */
 	/* instead of a call: told once, as a call would be answered */
 	void (*done)(struct dmm_stack *s, const char *error, void *data);
@@ -62,8 +78,21 @@ void dmm_stack_free(struct dmm_stack *s);
 
 /* What dmm_stack_new() takes; strings are borrowed, NULL when not given. */
 struct dmm_stack_spec {
-	const char *name, *type, *dev, *netns, *route;
+	const char *name, *type, *dev, *netns, *route, *strict_filters, *watchdog;
 };
+
+#define DMM_STACK_PARAMS	7
+
+/* The parameters that give @spec, for dmm_parse_params(). */
+void dmm_stack_params(struct dmm_stack_spec *spec,
+		      struct dmm_param table[DMM_STACK_PARAMS]);
+
+/* What @spec says beside the place. */
+int dmm_stack_opts_parse(const struct dmm_stack_spec *spec, struct dmm_stack_opts *opts,
+			 struct dmm_err *err);
+
+/* The same again, as words; what is as by default is left out. */
+void dmm_stack_opts_json(const struct dmm_stack_opts *opts, struct json_object *o);
 
 /* Check everything and configure the stack; nothing is started yet. */
 int dmm_stack_new(struct dmm_daemon *d, const struct dmm_stack_spec *spec,

@@ -49,7 +49,7 @@ static struct json_object *stack_json(const struct dmm_stack *s)
 	add_str(o, "type", s->type);
 	add_str(o, "dev", s->dev);
 	add_str(o, "netns", s->netns);
-	add_str(o, "route", s->route_own ? "own" : NULL);
+	dmm_stack_opts_json(&s->opts, o);
 	json_object_object_add(o, "committed", json_object_new_boolean(s->committed));
 	json_object_object_add(o, "no_module", json_object_new_boolean(s->no_module));
 	if (s->worker) {
@@ -238,6 +238,8 @@ static int load_stack(struct dmm_daemon *d, struct json_object *o, struct dmm_er
 		.dev = get_str(o, "dev"),
 		.netns = get_str(o, "netns"),
 		.route = get_str(o, "route"),
+		.strict_filters = get_str(o, "strict-filters"),
+		.watchdog = get_str(o, "watchdog"),
 	};
 	int ret;
 

@@ -68,7 +68,8 @@ TEST_F(file, there_and_back)
 	char *before, *after, *text;
 
 	CTL("stack", "add", "a", "type=fake", "dev=lo");
-	CTL("stack", "add", "b", "type=fake", "dev=v0", "route=own");
+	CTL("stack", "add", "b", "type=fake", "dev=v0", "route=own", "watchdog=9",
+	    "strict-filters=on");
 	CTL("cgroup", "attach", e->sb.cgroup);
 	CTL("rule", "add", "cgroup", e->sb.cgroup, "uid", "0", "comm", "a: b #c", "proto",
 	    "tcp", "dir", "connect", "src", "127.0.0.1", "dst", "127.0.0.0/8", "sport",
@@ -103,6 +104,8 @@ TEST_F(file, there_and_back)
 	free(text);
 	EXPECT_STREQ("up", stack_field(e, "a", "state"));
 	EXPECT_STREQ("own", stack_field(e, "b", "route"));
+	EXPECT_EQ(9, stack_number(e, "b", "watchdog"));
+	EXPECT_STREQ("on", stack_field(e, "b", "strict-filters"));
 }
 
 TEST_F(file, rules_that_stay_keep_their_counters)

@@ -12,11 +12,13 @@
  *	mute*	has no telemetry
  *	garbage* answers telemetry with what is not JSON
  *	stuck*	accepts telemetry and never answers
+ *	old*	does not count its turns
+ *	loop*, asleep*	does not turn any more after 100 ms
  *
  * Its telemetry directory is where DPDK has it. It lives two minutes at most.
  */
 #include <getopt.h>
-#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,6 +31,8 @@
 
 static const char *name = "", *id = "", *type = "", *dev = "";
 static int ready_fd = -1;
+
+static unsigned long turns;
 
 static bool is(const char *kind)
 {
@@ -115,17 +119,40 @@ static void telemetry_serve(int lfd)
 			snprintf(out, sizeof(out),
 				 "{\"%s\":{\"name\":\"%s\",\"id\":%s,\"type\":\"%s\",\"dev\":\"%s\",\"pid\":%d}}",
 				 cmd, name, id, type, dev, getpid());
+		else if (is("old"))
+			snprintf(out, sizeof(out), "{\"%s\":{\"rx_frames\":11}}", cmd);
 		else
 			snprintf(out, sizeof(out),
-				 "{\"%s\":{\"rx_frames\":11,\"tx_frames\":22}}", cmd);
+				 "{\"%s\":{\"rx_frames\":11,\"tx_frames\":22,\"turns\":%lu}}",
+				 cmd, __atomic_load_n(&turns, __ATOMIC_RELAXED));
 		send(fd, out, strlen(out), MSG_NOSIGNAL);
 	}
 	close(fd);
 }
 
+static void *telemetry_thread(void *lfd)
+{
+	for (;;)
+		telemetry_serve((long)lfd);
+	return NULL;
+}
+
+/* It turns, until its name says otherwise. SIGTERM's default is an orderly end. */
+static void live(void)
+{
+	int i;
+
+	for (i = 0;; i++) {
+		if (i < 5 || (!is("loop") && !is("asleep")))
+			__atomic_fetch_add(&turns, 1, __ATOMIC_RELAXED);
+		if (i < 5 || !is("loop"))
+			usleep(20 * 1000);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	struct pollfd p = { .fd = -1, .events = POLLIN };
+	pthread_t thread;
 
 	alarm(120);
 	options(argc, argv);
@@ -140,7 +167,8 @@ int main(int argc, char **argv)
 		pause();
 	}
 	if (!is("mute"))
-		p.fd = telemetry_listen();
+		pthread_create(&thread, NULL, telemetry_thread,
+			       (void *)(long)telemetry_listen());
 	if (is("slow"))
 		usleep(1000 * 1000);
 	say("ready\n");
@@ -148,8 +176,5 @@ int main(int argc, char **argv)
 		usleep(100 * 1000);
 		abort();
 	}
-	/* SIGTERM has its default action: good enough for an orderly end. */
-	while (poll(&p, 1, -1) >= 0)
-		telemetry_serve(p.fd);
-	return 0;
+	live();
 }

@@ -3,11 +3,14 @@
  * The lives of workers under dmmd, and dmmd's own: what it leaves in place when
  * it goes, and finds again when it comes back.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -227,7 +230,7 @@ TEST_F(life, worker_counters)
 	ASSERT_TRUE(json_object_object_get_ex(o, "stacks", &stacks));
 	ASSERT_EQ(2, json_object_array_length(stacks));
 	text = json_object_to_json_string_ext(json_object_array_get_idx(stacks, 0), 0);
-	EXPECT_NE(NULL, strstr(text, "\"worker\":{\"rx_frames\":11,\"tx_frames\":22}"));
+	EXPECT_NE(NULL, strstr(text, "\"worker\":{\"rx_frames\":11,\"tx_frames\":22,"));
 	json_object_object_get_ex(json_object_array_get_idx(stacks, 1), "worker", &v);
 	EXPECT_EQ(NULL, v);
 	json_object_put(o);
@@ -272,6 +275,178 @@ TEST_F(life, del_cleans_up_after_a_killed_worker)
 	/* v1 has another program than the one pinned as b's. */
 	EXPECT_EQ(0, ctl(e, "stack", "del", "b"));
 	EXPECT_TRUE(xdp_on("v1"));
+}
+
+/* ------------------------------------------------------------------------- */
+
+#define ADD_WATCHED(name, seconds)					\
+	ASSERT_EQ(0, ctl(&self->e, "stack", "add", name, "type=fake", "dev=lo", \
+			 "watchdog=" seconds)) TH_LOG("%s", self->e.err)
+
+static bool logged(struct env *e, const char *what)
+{
+	char *log = slurp(e->log);
+	bool found = log && strstr(log, what);
+
+	free(log);
+	return found;
+}
+
+/* The worker of @name stands still: it is ended, and another serves. */
+static void stands_still(struct __test_metadata *_metadata, struct env *e,
+			 const char *name, long pid, const char *how)
+{
+	EXPECT_TRUE(wait_for(MS, stack_number(e, name, "restarts") == 1));
+	EXPECT_TRUE(wait_for(MS, !alive(pid)));
+	EXPECT_EQ(1, stack_number(e, name, "stalls"));
+	EXPECT_TRUE(logged(e, "the worker stood still for"));
+	EXPECT_TRUE(logged(e, how));
+}
+
+TEST_F(life, stopped_worker_is_ended)
+{
+	struct env *e = &self->e;
+	long pid;
+
+	ADD_WATCHED("a", "2");
+	EXPECT_EQ(0, stack_number(e, "a", "stalls"));
+	pid = stack_number(e, "a", "pid");
+	ASSERT_EQ(0, kill(pid, SIGSTOP));
+	/* who asks meanwhile is answered */
+	EXPECT_EQ(0, ctl(e, "stats"));
+	stands_still(_metadata, e, "a", pid, "stopped");
+	EXPECT_TRUE(wait_for(MS, is_up(e, "a")));
+	pid = stack_number(e, "a", "pid");
+	usleep(3000 * 1000);
+	EXPECT_EQ(pid, stack_number(e, "a", "pid"));
+}
+
+TEST_F(life, looping_worker_is_ended)
+{
+	ADD_WATCHED("loop", "2");
+	stands_still(_metadata, &self->e, "loop", stack_number(&self->e, "loop", "pid"),
+		     "running");
+}
+
+TEST_F(life, sleeping_worker_is_ended)
+{
+	ADD_WATCHED("asleep", "2");
+	stands_still(_metadata, &self->e, "asleep",
+		     stack_number(&self->e, "asleep", "pid"), "asleep");
+}
+
+/* Who watches is told. */
+TEST_F(life, watchdog_event)
+{
+	struct env *e = &self->e;
+	static const char sub[] =
+		"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"monitor\"}\n";
+	int fd = rpc_connect(e);
+	bool told = false;
+	char *line;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)strlen(sub), write(fd, sub, strlen(sub)));
+	ADD_WATCHED("a", "2");
+	ASSERT_EQ(0, kill(stack_number(e, "a", "pid"), SIGSTOP));
+	while (!told && (line = rpc_line(fd, MS))) {
+		told = strstr(line, "\"backoff\"") && strstr(line, "stood still");
+		free(line);
+	}
+	EXPECT_TRUE(told);
+	close(fd);
+}
+
+/* Off, of a version that does not count its turns, or by default not so soon. */
+TEST_F(life, not_watched)
+{
+	static const char * const names[] = { "a", "old", "b" };
+	struct env *e = &self->e;
+	long pids[3];
+	int i;
+
+	ASSERT_EQ(0, system("ip link add v0 type veth peer name v1"));
+	ADD_WATCHED("a", "0");
+	ASSERT_EQ(0, ctl(e, "stack", "add", "old", "type=fake", "dev=v0", "watchdog=2"));
+	ASSERT_EQ(0, ctl(e, "stack", "add", "b", "type=fake", "dev=v1"));
+	EXPECT_EQ(0, stack_number(e, "a", "watchdog"));
+	EXPECT_EQ(2, stack_number(e, "old", "watchdog"));
+	EXPECT_EQ(5, stack_number(e, "b", "watchdog"));
+	for (i = 0; i < 3; i++)
+		pids[i] = stack_number(e, names[i], "pid");
+	ASSERT_EQ(0, kill(pids[0], SIGSTOP));
+	ASSERT_EQ(0, kill(pids[2], SIGSTOP));
+	usleep(4000 * 1000);
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(pids[i], stack_number(e, names[i], "pid"));
+		EXPECT_EQ(0, stack_number(e, names[i], "stalls"));
+	}
+	for (i = 0; i < 3; i += 2)
+		kill(pids[i], SIGCONT);
+}
+
+/* A worker that is not let run on a busy machine is no worker that stands still. */
+TEST_F(life, starved_worker_is_left_alone)
+{
+	struct sched_param idle = {};
+	struct env *e = &self->e;
+	cpu_set_t one;
+	pid_t hogs[4];
+	char path[64];
+	int i, tid;
+	long pid;
+	struct dirent *t;
+	DIR *d;
+
+	ADD_WATCHED("a", "2");
+	pid = stack_number(e, "a", "pid");
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	for (i = 0; i < 4; i++) {
+		hogs[i] = fork();
+		if (!hogs[i]) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			sched_setaffinity(0, sizeof(one), &one);
+			setpriority(PRIO_PROCESS, 0, -20);
+			for (;;)
+				;
+		}
+	}
+	snprintf(path, sizeof(path), "/proc/%ld/task", pid);
+	d = opendir(path);
+	ASSERT_NE(NULL, d);
+	while ((t = readdir(d))) {
+		tid = atoi(t->d_name);
+		if (!tid)
+			continue;
+		EXPECT_EQ(0, sched_setaffinity(tid, sizeof(one), &one));
+		EXPECT_EQ(0, sched_setscheduler(tid, SCHED_IDLE, &idle));
+	}
+	closedir(d);
+	usleep(6000 * 1000);
+	EXPECT_EQ(pid, stack_number(e, "a", "pid"));
+	EXPECT_EQ(0, stack_number(e, "a", "stalls"));
+	for (i = 0; i < 4; i++) {
+		kill(hogs[i], SIGKILL);
+		waitpid(hogs[i], NULL, 0);
+	}
+}
+
+/* The next daemon watches as well. */
+TEST_F(life, watchdog_is_kept)
+{
+	struct env *e = &self->e;
+	long pid;
+
+	ADD_WATCHED("a", "2");
+	pid = stack_number(e, "a", "pid");
+	dmmd_end(e, SIGKILL);
+	ASSERT_EQ(0, dmmd_start(e));
+	ASSERT_TRUE(wait_for(MS, is_up(e, "a")));
+	EXPECT_EQ(2, stack_number(e, "a", "watchdog"));
+	ASSERT_EQ(pid, stack_number(e, "a", "pid"));
+	kill(pid, SIGSTOP);
+	stands_still(_metadata, e, "a", pid, "stopped");
 }
 
 /* ------------------------------------------------------------------------- */

@@ -107,6 +107,25 @@ done
 check "stack restart" ctl stack restart lwip0
 check "the listeners are offered to that" until_true 20 at_least listeners 4
 [[ $(asked "${PORTS[accept]}") == adopted ]]; tap $? "and it serves"
+
+# -- a worker that stands still, and ones that only have nothing to do
+pid=$(worker_pid)
+kill -STOP "$pid"
+another() { [[ $(worker_pid) != "$pid" ]] && stack_is up; }
+check "a stopped worker is ended, and another serves" until_true 30 another
+check "the listeners are offered to that one" until_true 20 at_least listeners 4
+[[ $(ctl -j stack show lwip0 | jq .stalls) == 1 ]]
+tap $? "and it is counted"
+ip -n "$NS-app" link add dmm-i type veth peer name dmm-j
+ip -n "$NS-app" link set dmm-i up
+ctl stack add idle type=lwip dev=dmm-i "netns=$NS-app" watchdog=2 >/dev/null
+turns() { ctl -j stats | jq '.stacks[] | select(.name == "idle") | .worker.turns // 0'; }
+turned() { (($(turns) > before + 8)); }
+before=$(turns)
+check "an idle worker turns" until_true 30 turned
+[[ $(ctl -j stack show idle | jq -c '[.stalls, .restarts]') == "[0,0]" ]]
+tap $? "and is left alone" "$(ctl -j stack show idle)"
+ip -n "$NS-app" link del dmm-i
 exec {ask_in}>&- {say_in}>&-
 echo "1..$TAP_N"
 exit "${TAP_FAILED:-0}"

@@ -57,6 +57,7 @@
 	FN(bad_events)		/* dropped by the module */		\
 	FN(kicks)		/* DMM_KICK, and doorbells to clients */ \
 	FN(wakeups)		/* times that the worker slept and woke */ \
+	FN(turns)		/* of its loop, at least two a second */ \
 	FN(icmp_seen)		/* ICMP errors that the kernel showed us */ \
 	FN(bad_tokens)		/* ATTACH of what was never offered */	\
 	FN(listeners)		/* listeners that clients have now */	\

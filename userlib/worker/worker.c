@@ -2,7 +2,6 @@
 /* The worker's life and its loop. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,6 +28,7 @@
 #define GAVE_MS		5U
 #define BELIEVED_US	1000000	/* a client that says that it has, and does nothing */
 #define ORPHAN_MS	1000U	/* how often orphans are looked at */
+#define TURN_MS		500U	/* asleep: dmmd's watchdog wants to see it turn */
 #define WAKE_EVENTS	16
 
 void worker_log(struct dmm_host *host, const char *fmt, ...)
@@ -467,8 +467,7 @@ void dmm_worker_wait(struct dmm_worker *w)
 		port_flush(w);
 	ms = RTE_MIN(all_sleep(w, true), w->timeout_ms);
 	if (ms) {
-		n = epoll_wait(w->epoll_fd, evs, WAKE_EVENTS,
-			       ms > INT_MAX ? -1 : (int)ms);
+		n = epoll_wait(w->epoll_fd, evs, WAKE_EVENTS, RTE_MIN(ms, TURN_MS));
 		stat_add(&w->stats.wakeups, 1);
 		for (i = 0; i < n; i++)
 			if (evs[i].data.u64 == WAKE_SLOW)
@@ -494,6 +493,7 @@ int dmm_worker_run(struct dmm_worker *w)
 	uint64_t last = rte_rdtsc(), now;
 
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE) && !w->fatal) {
+		stat_add(&w->stats.turns, 1);
 		if (dmm_worker_poll(w)) {
 			last = rte_rdtsc();
 			continue;
