@@ -50,6 +50,8 @@
 
 /* A socket that would fall back gets DMM_REJECT_ERRNO instead. */
 #define DMM_RULE_F_REJECT	(1U << 0)
+/* A socket of a namespace with netfilter hooks falls back: `strict-filters=on`. */
+#define DMM_RULE_F_STRICT_FILTERS (1U << 1)
 
 /*
  * Neither TCP's connect() nor bind() gives it by itself. POSIX: "The local network
@@ -140,6 +142,7 @@ struct dmm_sock_mark {
 #define DMM_MARK_F_ADOPTED	(1U << 1)	/* counted for @rule as the shim's */
 #define DMM_MARK_F_ASKED	(1U << 2)	/* the next verdict is told to the shim */
 #define DMM_MARK_F_CONNECT	(1U << 3)	/* @stack is of connect() */
+#define DMM_MARK_F_STRICT	(1U << 4)	/* @rule has DMM_RULE_F_STRICT_FILTERS */
 
 /*
  * A flow of the stack, as its own side sees it, all in network order; IPv4 in

@@ -17,6 +17,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
 #include <linux/dmm.h>
 #include "dmm_bpf.h"
 #include "dmm_match.h"
@@ -29,6 +30,7 @@
 #define EOPNOTSUPP	95
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
+extern void *bpf_rdonly_cast(void *obj, __u32 btf_id) __ksym;
 extern int bpf_dmm_assign(struct bpf_sock_addr_kern *ctx, __u32 stack,
 			  __u64 flags) __ksym __weak;
 
@@ -217,6 +219,82 @@ static __always_inline int fall_back(bool reject, struct dmm_rule_stats *stats,
 	return 0;
 }
 
+/* Not every kernel has TCP-AO, nor the headers that this is built with. */
+struct tcp_sock___ao {
+	void *ao_info;
+} __attribute__((preserve_access_index));
+
+static __always_inline bool cgroup_filters(struct cgroup *cgroup)
+{
+	/* ingress and egress: programs of the cgroup and of those above it */
+	return cgroup->bpf.effective[0]->items[0].prog ||
+	       cgroup->bpf.effective[1]->items[0].prog;
+}
+
+static __always_inline bool has_keys(struct tcp_sock *tp)
+{
+	struct tcp_sock___ao *ao = (void *)tp;
+
+	return (bpf_core_field_exists(tp->md5sig_info) && tp->md5sig_info) ||
+	       (bpf_core_field_exists(ao->ao_info) && ao->ao_info);
+}
+
+static __always_inline bool has_min_ttl(struct inet_sock *inet)
+{
+	return inet->min_ttl || (inet->pinet6 && inet->pinet6->min_hopcount);
+}
+
+/*
+ * What the kernel would do to the packets of a socket, and what a stack cannot: the
+ * reason, enum dmm_fallback, for which the shim's sockets stay native. The module looks
+ * at those that it adopts by itself.
+ */
+static __always_inline int protected_by(struct sock *sk)
+{
+	struct tcp_sock *tp;
+	struct inet_sock *inet;
+
+	tp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	inet = &tp->inet_conn.icsk_inet;
+	if (cgroup_filters(inet->sk.sk_cgrp_data.cgroup))
+		return DMM_FALLBACK_CGROUP_SKB;
+	if (has_keys(tp) || has_min_ttl(inet) || inet->inet_opt)
+		return DMM_FALLBACK_SOCKOPT;
+	if (inet->sk.sk_filter)
+		return DMM_FALLBACK_FILTER;
+	if (inet->sk.sk_user_data)
+		return DMM_FALLBACK_PROTO;	/* a sockmap's */
+	if (inet->sk.sk_policy[0] || inet->sk.sk_policy[1])
+		return DMM_FALLBACK_XFRM;
+	return DMM_FALLBACK_NONE;
+}
+
+/*
+ * Could nftables or iptables see a packet of the socket? Rules have hooks; forwarding,
+ * hook 2, is none of its ways.
+ */
+static __always_inline bool netfilter_sees(struct sock *sk, bool v6)
+{
+	struct netns_nf *nf = &sk->__sk_common.skc_net.net->nf;
+
+	if (v6)
+		return nf->hooks_ipv6[0] || nf->hooks_ipv6[1] || nf->hooks_ipv6[3] ||
+		       nf->hooks_ipv6[4];
+	return nf->hooks_ipv4[0] || nf->hooks_ipv4[1] || nf->hooks_ipv4[3] ||
+	       nf->hooks_ipv4[4];
+}
+
+/* A listener on any address of IPv6 has IPv4's as well. */
+static __always_inline bool netfilter_keeps(struct sock *sk,
+					    const struct dmm_sock_view *v)
+{
+	bool any = !(v->src[0] | v->src[1] | v->src[2] | v->src[3]);
+
+	return netfilter_sees(sk, v->family == AF_INET6) ||
+	       (v->dir == DMM_DIR_LISTEN && v->family == AF_INET6 && any &&
+		netfilter_sees(sk, false));
+}
+
 /* connect() by sendto(MSG_FASTOPEN): what that returns are bytes. */
 static __always_inline bool is_send(struct bpf_sock *sk)
 {
@@ -227,6 +305,7 @@ static __always_inline bool is_send(struct bpf_sock *sk)
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 {
+	struct bpf_sock_addr_kern *kctx;
 	struct dmm_rule_stats *stats;
 	struct dmm_sock_mark *mark;
 	struct search s = {};
@@ -280,10 +359,20 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	if (stack == DMM_STACK_KERNEL)
 		return 1;
 
+	kctx = bpf_cast_to_kern_ctx(ctx);
+	ret = DMM_FALLBACK_NONE;
+	if (s.rule->flags & DMM_RULE_F_STRICT_FILTERS && netfilter_keeps(kctx->sk, &s.view))
+		ret = DMM_FALLBACK_NETFILTER;
+	else if (asked)
+		ret = protected_by(kctx->sk);
+	if (ret)
+		return fall_back(s.rule->flags & DMM_RULE_F_REJECT, stats, ret);
 	if (mark && asked) {
 		mark->stack = stack;
 		mark->rule = id;
 		mark->flags = s.rule->flags & DMM_RULE_F_REJECT ? DMM_MARK_F_REJECT : 0;
+		if (s.rule->flags & DMM_RULE_F_STRICT_FILTERS)
+			mark->flags |= DMM_MARK_F_STRICT;
 		if (stats) {
 			count(&stats->adopted);
 			count(&stats->shim);
@@ -301,7 +390,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, __u32 dir, bool v6)
 	}
 
 	if (have_kfunc)
-		ret = bpf_dmm_assign(bpf_cast_to_kern_ctx(ctx), stack,
+		ret = bpf_dmm_assign(kctx, stack,
 				     (dir == DMM_DIR_LISTEN ?
 				      DMM_ASSIGN_F_LISTEN : 0) |
 				     (s.rule->flags & DMM_RULE_F_REJECT ?
@@ -464,6 +553,21 @@ int setsockopt(struct bpf_sockopt *ctx)
 	return 1;
 }
 
+/* What was set since bind() counts at listen() as well. */
+static __always_inline int why_native(struct bpf_sockopt_kern *kctx,
+				      struct dmm_sock_mark *mark)
+{
+	struct dmm_sock_view v = { .dir = DMM_DIR_LISTEN };
+	struct sock *sk = kctx->sk;
+
+	if (mark && mark->flags & DMM_MARK_F_STRICT) {
+		v.family = sk->__sk_common.skc_family;
+		if (netfilter_keeps(sk, &v))
+			return DMM_FALLBACK_NETFILTER;
+	}
+	return protected_by(sk);
+}
+
 SEC("cgroup/getsockopt")
 int getsockopt(struct bpf_sockopt *ctx)
 {
@@ -473,7 +577,8 @@ int getsockopt(struct bpf_sockopt *ctx)
 
 	if (!is_ours(ctx))
 		return 1;
-	if (ctx->optname != DMM_SO_SHIM && ctx->optname != DMM_SO_STACK)
+	if (ctx->optname != DMM_SO_SHIM && ctx->optname != DMM_SO_STACK &&
+	    ctx->optname != DMM_SO_WHY)
 		return 1;
 	/* Neither IPv4's answer to an unknown level nor IPv6's: another program's. */
 	ret = bpf_get_retval();
@@ -485,6 +590,8 @@ int getsockopt(struct bpf_sockopt *ctx)
 	mark = bpf_sk_storage_get(&socks, ctx->sk, NULL, 0);
 	if (ctx->optname == DMM_SO_SHIM)
 		*val = mark ? mark->shim : 0;
+	else if (ctx->optname == DMM_SO_WHY)
+		*val = why_native(bpf_cast_to_kern_ctx(ctx), mark);
 	else
 		*val = mark && mark->shim ? mark->stack : DMM_STACK_KERNEL;
 	ctx->optlen = sizeof(*val);

@@ -8,6 +8,7 @@
 
 #include "monitor.h"
 #include "rule.h"
+#include "stack.h"
 
 /* A cgroup that somebody wants under the policy. */
 struct wanted {
@@ -111,6 +112,14 @@ out:
 	return ret;
 }
 
+/* A matter of the stack that the rule sends to. */
+static bool strict_filters(struct dmm_daemon *d, const struct dmm_rule_entry *r)
+{
+	const struct dmm_stack *s = dmm_stack_find(d, r->stack);
+
+	return s && s->opts.strict_filters;
+}
+
 int dmm_rules_commit(struct dmm_daemon *d, struct dmm_err *err)
 {
 	struct dmm_ruleset *set;
@@ -127,8 +136,12 @@ int dmm_rules_commit(struct dmm_daemon *d, struct dmm_err *err)
 	set = calloc(1, sizeof(*set));
 	if (!set)
 		return dmm_err_set(err, -ENOMEM, "out of memory");
-	TAILQ_FOREACH(r, &d->rules, entry)
-		set->rules[set->count++] = r->bpf;
+	TAILQ_FOREACH(r, &d->rules, entry) {
+		set->rules[set->count] = r->bpf;
+		if (strict_filters(d, r))
+			set->rules[set->count].flags |= DMM_RULE_F_STRICT_FILTERS;
+		set->count++;
+	}
 	ret = dmm_policy_install(d->policy, set, err);
 	free(set);
 	if (!ret)

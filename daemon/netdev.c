@@ -6,6 +6,8 @@
 #include <limits.h>
 #include <linux/if_link.h>
 #include <linux/magic.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/nsfs.h>
 #include <net/if.h>
 #include <netlink/netlink.h>
@@ -149,6 +151,58 @@ int dmm_netdev_find(const char *netns, const char *dev, struct dmm_netdev *netde
 	if (ret)
 		return dmm_err_set(err, ret, "dev %s: %s", dev, strerror(-ret));
 	return 0;
+}
+
+static int on_table(struct nl_msg *msg, void *found)
+{
+	*(bool *)found = true;
+	return NL_OK;
+}
+
+static bool has_nftables(void)
+{
+	struct nfgenmsg all = { .nfgen_family = AF_UNSPEC };
+	struct nl_sock *sk = nl_socket_alloc();
+	bool found = false;
+
+	if (sk && !nl_connect(sk, NETLINK_NETFILTER) &&
+	    !nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, on_table, &found) &&
+	    nl_send_simple(sk, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP,
+			   &all, sizeof(all)) >= 0)
+		nl_recvmsgs_default(sk);
+	nl_socket_free(sk);
+	return found;
+}
+
+/* One name a line of each table of iptables that is in use. */
+static bool has_iptables(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	bool found;
+
+	if (!f)
+		return false;
+	found = fgetc(f) != EOF;
+	fclose(f);
+	return found;
+}
+
+static int filters(void *arg)
+{
+	return has_nftables() || has_iptables("/proc/net/ip_tables_names") ||
+	       has_iptables("/proc/net/ip6_tables_names");
+}
+
+bool dmm_netdev_filters(const char *netns)
+{
+	int fd, ret;
+
+	fd = netns_open(netns, NULL);
+	if (fd < 0)
+		return false;
+	ret = netns_run(fd, filters, NULL);
+	close(fd);
+	return ret > 0;
 }
 
 struct detach {

@@ -26,6 +26,9 @@ int dmm_netdev_find(const char *netns, const char *dev, struct dmm_netdev *netde
 /* The file that stands for @netns; false if it does not fit. */
 bool dmm_netdev_path(char *path, size_t len, const char *netns);
 
+/* Has @netns a table of nftables or iptables? false where that cannot be told. */
+bool dmm_netdev_filters(const char *netns);
+
 /* Take XDP program @prog_fd off the device, if that is what sits there. */
 int dmm_netdev_xdp_detach(const char *netns, const char *dev, int prog_fd);
 

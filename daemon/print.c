@@ -128,6 +128,8 @@ void dmm_print_stack_added(struct json_object *r)
 {
 	if (member(r, "note"))
 		printf("note: %s\n", str(r, "note"));
+	if (member(r, "filters"))
+		printf("note: %s\n", str(r, "filters"));
 }
 
 void dmm_print_stacks(struct json_object *r)

@@ -339,6 +339,11 @@ static void answer(struct dmm_stack *s, const char *error)
 			"the veth is shared with the kernel: while the stack is up, native bulk "
 			"traffic into it loses TSO and about half its throughput; "
 			"a device of its own with route=own avoids that"));
+	if (!s->opts.strict_filters && dmm_netdev_filters(s->netns))
+		json_object_object_add(result, "filters", json_object_new_string(
+			"the network namespace has tables of nftables or iptables, which do not "
+			"see what the stack serves; strict-filters=on keeps native what they "
+			"could see"));
 	dmm_rpc_reply(call, result);
 }
 

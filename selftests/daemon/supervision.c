@@ -17,6 +17,7 @@
 
 #include "kselftest_harness.h"
 #include "env.h"
+#include "../policy/nft.h"
 
 #define MS 10000
 
@@ -183,6 +184,52 @@ TEST_F(life, lost_device_is_down)
 	ASSERT_EQ(0, system("ip link add v0 type veth peer name v1"));
 	EXPECT_EQ(0, ctl(e, "stack", "restart", "a"));
 	EXPECT_TRUE(is_up(e, "a"));
+}
+
+/* What nftables would see natively, it does not see of a stack: said once. */
+TEST_F(life, filters_are_noted)
+{
+	struct env *e = &self->e;
+
+	ADD("a");
+	EXPECT_EQ(NULL, strstr(e->out, "iptables"));
+	EXPECT_EQ(0, ctl(e, "stack", "del", "a"));
+	ASSERT_EQ(0, nft_filter(NFPROTO_IPV4, NF_INET_LOCAL_IN, 1));
+	ADD("a");
+	EXPECT_NE(NULL, strstr(e->out, "note: the network namespace has tables"));
+	EXPECT_NE(NULL, strstr(e->out, "strict-filters=on"));
+	EXPECT_EQ(0, ctl(e, "stack", "del", "a"));
+	ASSERT_EQ(0, ctl(e, "stack", "add", "a", "type=fake", "dev=lo",
+			 "strict-filters=on"));
+	EXPECT_STREQ("", e->out);
+}
+
+/* Its rules say so to the programs, also after `dmmctl apply` of others. */
+TEST_F(life, strict_filters)
+{
+	static const char yaml[] =
+		"stacks:\n- {name: a, type: fake, dev: lo, strict-filters: on}\n"
+		"rules:\n- {match: {cgroup: %s, dport: %d}, stack: a, fallback: reject}\n";
+	struct env *e = &self->e;
+	char path[96];
+	int port, on;
+	FILE *f;
+
+	ASSERT_EQ(0, cgroup_enter(e->sb.cgroup));
+	snprintf(path, sizeof(path), "%s/c.yaml", e->sb.dir);
+	for (port = 80; port < 82; port++) {
+		f = fopen(path, "w");
+		fprintf(f, yaml, e->sb.cgroup, port);
+		fclose(f);
+		ASSERT_EQ(0, ctl(e, "apply", path)) TH_LOG("%s", e->err);
+		for (on = 1; on >= 0; on--) {
+			ASSERT_EQ(0, nft_filter(NFPROTO_IPV4, NF_INET_LOCAL_OUT, on));
+			EXPECT_TRUE(try_connect("127.0.0.1", port));
+		}
+		EXPECT_EQ(0, ctl(e, "stats"));
+		EXPECT_NE(NULL, strstr(e->out, "netfilter=1")) TH_LOG("%s", e->out);
+	}
+	EXPECT_EQ(0, cgroup_enter(e->sb.old_cgroup));
 }
 
 TEST_F(life, another_netns)

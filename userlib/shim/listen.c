@@ -106,6 +106,17 @@ static uint32_t backlog_of(int backlog)
 	return (unsigned int)backlog > (unsigned int)most ? most : backlog;
 }
 
+/* What only the kernel can honour is set on it, or on its cgroup. */
+static enum dmm_fallback why_native(int fd)
+{
+	socklen_t len = sizeof(uint32_t);
+	uint32_t why = 0;
+
+	if (real.getsockopt(fd, SOL_DMM, DMM_SO_WHY, &why, &len) || why > DMM_FALLBACK_MAX)
+		return DMM_FALLBACK_NONE;
+	return why;
+}
+
 /**
  * listen_prepare() - a stack's half of a listener, of which the stack does not know yet
  * @fd: the kernel's half, bound
@@ -118,10 +129,13 @@ enum dmm_fallback listen_prepare(int fd, struct ctx *c, uint32_t backlog,
 {
 	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
+	enum dmm_fallback why = why_native(fd);
 	struct sh_sock *s;
 	struct vsock *v;
 	uint32_t slot;
 
+	if (why)
+		return why;
 	if (real.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) ||
 	    cookie != c->netns)
 		return DMM_FALLBACK_NETNS;

@@ -20,6 +20,18 @@
 #define SOCK_BUF_LOCK_RCVBUF	2
 #endif
 
+/* Newer than the C library's headers. */
+#ifndef TCP_MD5SIG_EXT
+#define TCP_MD5SIG_EXT	32
+#endif
+#ifndef TCP_AO_ADD_KEY
+#define TCP_AO_ADD_KEY	38
+#define TCP_AO_REPAIR	42
+#endif
+#ifndef IPV6_MINHOPCOUNT
+#define IPV6_MINHOPCOUNT	73
+#endif
+
 static int get_int(int fd, int level, int opt)
 {
 	socklen_t len = sizeof(int);
@@ -268,17 +280,40 @@ void opt_native(int fd, int level, int opt)
 	errno = err;
 }
 
+/* A number, of which a single byte is enough to the kernel. */
+static bool is_set(const void *val, socklen_t len)
+{
+	int n = 0;
+
+	memcpy(&n, val, min(len, sizeof(n)));
+	return n;
+}
+
+/*
+ * What would protect the kernel's socket, and not the stack's: connections of a stack's and
+ * its half of a listener cannot have it. To take it away is fine.
+ */
+static bool is_protection(int level, int opt, const void *val, socklen_t len)
+{
+	switch (level) {
+	case SOL_SOCKET:
+		return opt == SO_ATTACH_FILTER || opt == SO_ATTACH_BPF;
+	case IPPROTO_TCP:
+		return opt == TCP_MD5SIG || opt == TCP_MD5SIG_EXT ||
+		       (opt >= TCP_AO_ADD_KEY && opt <= TCP_AO_REPAIR);
+	case IPPROTO_IP:
+		return (opt == IP_MINTTL && is_set(val, len)) || opt == IP_XFRM_POLICY ||
+		       opt == IP_IPSEC_POLICY;
+	case IPPROTO_IPV6:
+		return (opt == IPV6_MINHOPCOUNT && is_set(val, len)) ||
+		       opt == IPV6_XFRM_POLICY || opt == IPV6_IPSEC_POLICY;
+	}
+	return false;
+}
+
 /* What cannot be on a live connection of a stack's; as kmod/proto.c. */
 static int set_refused(int level, int opt)
 {
-	if (level == SOL_SOCKET) {
-		switch (opt) {
-		case SO_ATTACH_FILTER:
-		case SO_ATTACH_BPF:
-		case SO_DETACH_FILTER:
-			return -EPERM;
-		}
-	}
 	if (level == IPPROTO_TCP) {
 		switch (opt) {
 		case TCP_REPAIR:
@@ -286,7 +321,6 @@ static int set_refused(int level, int opt)
 		case TCP_QUEUE_SEQ:
 		case TCP_REPAIR_OPTIONS:
 		case TCP_TIMESTAMP:
-		case TCP_MD5SIG:
 			return -EOPNOTSUPP;
 		case TCP_ULP:
 			return -EEXIST;
@@ -326,6 +360,8 @@ bool opt_set(int fd, struct vsock *v, int level, int opt, const void *val,
 	bool listens = load_relaxed(&s->flags) & SF_LISTEN;
 
 	*ret = listens ? 0 : set_refused(level, opt);
+	if (!*ret && val && is_protection(level, opt, val, len))
+		*ret = -EOPNOTSUPP;
 	if (*ret)
 		return true;
 	if (real.setsockopt(kfd, level, opt, val, len)) {

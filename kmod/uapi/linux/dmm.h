@@ -750,6 +750,11 @@ enum {
  *    last bind() or connect(), DMM_STACK_KERNEL when that is the kernel's. Always
  *    so for a socket without a mark.
  *
+ *  - DMM_SO_WHY, get: why the socket has to stay native as it is now, an enum
+ *    dmm_fallback; NONE if nothing is set on it that only the kernel can honour. The
+ *    verdict of bind() and connect() has that in it; what is set later is asked at
+ *    listen().
+ *
  * connect() of a marked socket that belongs to a user-space stack does nothing and
  * returns DMM_SHIM_TAKE, which is no error: had any other program of the cgroups denied
  * it, that one's errno would stand. The shim then asks for the stack. bind()
@@ -762,6 +767,7 @@ enum {
 #define DMM_SO_STACK	2
 #define DMM_SO_FALLBACK	3
 #define DMM_SO_LISTEN	4
+#define DMM_SO_WHY	5
 #define DMM_SHIM_TAKE	78
 
 /*
