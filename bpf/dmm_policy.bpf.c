@@ -270,6 +270,42 @@ static __always_inline int protected_by(struct sock *sk)
 }
 
 /*
+ * AppArmor, SELinux and Smack have hooks in every namespace, for labels; nobody else uses
+ * these priorities, but chains of nftables may.
+ */
+#define LSM_PRIORITY	225	/* NF_IP_PRI_SELINUX_LAST, and _FIRST is its negative */
+#define LSM_HOOKS_MAX	4
+
+static __always_inline bool is_lsm(struct nf_hook_ops *ops)
+{
+	int priority = BPF_CORE_READ(ops, priority);
+
+	return (priority == LSM_PRIORITY || priority == -LSM_PRIORITY) &&
+	       BPF_CORE_READ_BITFIELD_PROBED(ops, hook_ops_type) == NF_HOOK_OP_UNDEFINED;
+}
+
+/* Is anything but a security module at this hook? As nf_hook_entries_get_hook_ops(). */
+static __always_inline bool hook_filters(struct nf_hook_entries *e)
+{
+	struct nf_hook_ops *ops = NULL;
+	const char *all;
+	int i, n;
+
+	if (!e)
+		return false;
+	n = BPF_CORE_READ(e, num_hook_entries);
+	if (n > LSM_HOOKS_MAX)
+		return true;
+	all = (const char *)e + bpf_core_field_offset(e->hooks) +
+	      n * bpf_core_type_size(struct nf_hook_entry);
+	for (i = 0; i < LSM_HOOKS_MAX && i < n; i++)
+		if (bpf_probe_read_kernel(&ops, sizeof(ops), all + i * sizeof(ops)) ||
+		    !is_lsm(ops))
+			return true;
+	return false;
+}
+
+/*
  * Could nftables or iptables see a packet of the socket? Rules have hooks; forwarding,
  * hook 2, is none of its ways.
  */
@@ -278,10 +314,10 @@ static __always_inline bool netfilter_sees(struct sock *sk, bool v6)
 	struct netns_nf *nf = &sk->__sk_common.skc_net.net->nf;
 
 	if (v6)
-		return nf->hooks_ipv6[0] || nf->hooks_ipv6[1] || nf->hooks_ipv6[3] ||
-		       nf->hooks_ipv6[4];
-	return nf->hooks_ipv4[0] || nf->hooks_ipv4[1] || nf->hooks_ipv4[3] ||
-	       nf->hooks_ipv4[4];
+		return hook_filters(nf->hooks_ipv6[0]) || hook_filters(nf->hooks_ipv6[1]) ||
+		       hook_filters(nf->hooks_ipv6[3]) || hook_filters(nf->hooks_ipv6[4]);
+	return hook_filters(nf->hooks_ipv4[0]) || hook_filters(nf->hooks_ipv4[1]) ||
+	       hook_filters(nf->hooks_ipv4[3]) || hook_filters(nf->hooks_ipv4[4]);
 }
 
 /* A listener on any address of IPv6 has IPv4's as well. */

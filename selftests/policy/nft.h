@@ -54,10 +54,10 @@ static inline struct nlattr *nft_attr(struct nft_batch *b, int type, const void 
 #define NFT_MSG(msg)	(NFNL_SUBSYS_NFTABLES << 8 | (msg))
 
 /* Make (@on) or remove the table; @family is NFPROTO_*. 0 or -errno. */
-static inline int nft_filter(int family, unsigned int hook, int on)
+static inline int nft_filter_at(int family, unsigned int hook, int prio, int on)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	__be32 num = htonl(hook), priority = 0;
+	__be32 num = htonl(hook), priority = htonl(prio);
 	struct nft_batch b = { .len = 0 };
 	char answer[1024];
 	struct nlmsgerr *e;
@@ -87,6 +87,11 @@ static inline int nft_filter(int family, unsigned int hook, int on)
 	close(fd);
 	e = NLMSG_DATA((struct nlmsghdr *)answer);
 	return ret ? ret : e->error;
+}
+
+static inline int nft_filter(int family, unsigned int hook, int on)
+{
+	return nft_filter_at(family, hook, 0, on);
 }
 
 #endif

@@ -78,6 +78,8 @@ static int set_xfrm(int fd)
 		.action = XFRM_POLICY_BLOCK,
 	};
 
+	/* the kernel loads what reads policies */
+	close(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_XFRM));
 	return setsockopt(fd, IPPROTO_IP, IP_XFRM_POLICY, &policy, sizeof(policy));
 }
 
@@ -292,6 +294,13 @@ TEST_F(policy, netfilter)
 		if (!none)
 			ASSERT_EQ(0, nft_filter(tables[i].family, tables[i].hook, 0));
 	}
+	/* a chain where security modules have their hooks is a chain */
+	ASSERT_EQ(0, nft_filter_at(NFPROTO_IPV4, NF_INET_POST_ROUTING, -225, 1));
+	fd = tcp(AF_INET);
+	EXPECT_EQ(0, mark(fd, 1));
+	EXPECT_EQ(ENETDOWN, go(fd, "127.0.0.1", 80));
+	close(fd);
+	ASSERT_EQ(0, nft_filter_at(NFPROTO_IPV4, NF_INET_POST_ROUTING, -225, 0));
 	/* and without the flag they are not looked at */
 	self->set.rules[0].flags = 0;
 	INSTALL(&self->set);
