@@ -58,6 +58,20 @@ because route ENETDOWN listen 127.0.0.1 7701
 tap $? "listen() is refused again"
 [[ $(why listen $APP 7701) == listens ]]; tap $? "a listener that the stack serves is not"
 
+# -- a user who has what one may have, here of the descriptors of a worker with few
+prlimit --pid "$DMMD" --nofile=600:600
+ctl stack restart lwip0 >&2
+/usr/bin/python3 "$SRC/hold.py" "$RUN"/client/*.sock >"$RUN/hold.log" &
+hold=$!
+until_true 10 grep -q full "$RUN/hold.log"; tap $? "a worker turns clients away"
+rule_is
+because quota native adopted $PEER $PORT
+because quota listens listen $APP 7704
+rule_is fallback reject
+because quota ENETDOWN adopted $PEER $PORT
+kill $hold
+wait $hold 2>/dev/null
+
 # -- no worker
 # its device is gone, so it does not start
 ctl rule flush >&2
