@@ -64,8 +64,9 @@ static void __exit dmm_exit(void)
 	dmm_netlink_exit();
 	dmm_adopt_exit();
 	dmm_stack_exit();
-	/* For whoever is on the last instructions of a close() of ours. */
+	/* For whoever is on the last instructions of a close() of ours, or a timer. */
 	synchronize_rcu_tasks();
+	synchronize_rcu();
 }
 
 module_init(dmm_init);

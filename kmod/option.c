@@ -5,8 +5,8 @@
  * hear of, and what must not be. linux/dmm_opt.h says which is which.
  *
  * All of setsockopt() comes by ->ops, SOL_SOCKET too (SOCK_CUSTOM_SOCKOPT).
- * bpf_setsockopt() does not: it writes into the sock, with the lock held. So what it
- * can change is compared when the lock is let go.
+ * bpf_setsockopt() does not: it writes into the sock, with the lock held. So what the
+ * worker was told is compared when the lock is let go, whoever had it.
  */
 #include <asm/ioctls.h>
 #include <linux/bpf-cgroup.h>
@@ -194,9 +194,10 @@ enum dmm_fallback dmm_option_check(struct sock *sk, bool listens)
 	return DMM_FALLBACK_NONE;
 }
 
-/* ---- what BPF does past us ---------------------------------------------- */
+/* ---- what the worker is told --------------------------------------------- */
 
-static void seen_take(struct dmm_opt_seen *seen, const struct sock *sk)
+static void seen_take(struct dmm_opt_seen *seen, const struct sock *sk,
+		      const struct dmm_sock *ds)
 {
 	const struct inet_sock *inet = inet_sk(sk);
 	const struct tcp_sock *tp = tcp_sk(sk);
@@ -208,9 +209,14 @@ static void seen_take(struct dmm_opt_seen *seen, const struct sock *sk)
 	seen->window_clamp = tp->window_clamp;
 	seen->keepcnt = tp->keepalive_probes;
 	seen->nonagle = tp->nonagle;
+	seen->linger2 = tp->linger2;
+	seen->quickack = ds->quickack;
 	seen->tos = inet->tos;
-	if (sk->sk_family == AF_INET6)
+	seen->ttl = inet->uc_ttl;
+	if (sk->sk_family == AF_INET6) {
 		seen->tclass = inet6_sk(sk)->tclass;
+		seen->hop_limit = inet6_sk(sk)->hop_limit;
+	}
 	if (sk->sk_userlocks & SOCK_RCVBUF_LOCK)
 		seen->rcvbuf = sk->sk_rcvbuf;
 
@@ -231,16 +237,16 @@ static void seen_take(struct dmm_opt_seen *seen, const struct sock *sk)
  */
 void dmm_option_told(const struct sock *sk, struct dmm_sock *ds)
 {
-	seen_take(&ds->opt_seen, sk);
+	seen_take(&ds->opt_seen, sk, ds);
 }
 
 /**
- * dmm_option_look - did a BPF program set something?
+ * dmm_option_look - was something set?
  * @sk: an adopted socket that is not closed; the caller holds its spinlock
  * @ds: its state
  *
- * The worker is told what it can do. Nothing can refuse the rest any more; it does
- * not pass without a word.
+ * The worker is told. What it cannot do came of BPF, and nothing can refuse it any
+ * more; it does not pass without a word.
  */
 void dmm_option_look(struct sock *sk, struct dmm_sock *ds)
 {
@@ -249,7 +255,7 @@ void dmm_option_look(struct sock *sk, struct dmm_sock *ds)
 
 	if (!ds->posted)
 		return;
-	seen_take(&now, sk);
+	seen_take(&now, sk, ds);
 	if (!memcmp(&now, &ds->opt_seen, sizeof(now)))
 		return;
 	lost = memcmp(&now.lost, &ds->opt_seen.lost, sizeof(now.lost));
@@ -531,18 +537,15 @@ static int set_refused(struct socket *sock, int level, int optname,
 	}
 }
 
-/* Not all of them were set under the lock. */
+/* Not all of them were set under the lock; to let go of it tells. */
 static void tell(struct sock *sk, int level, int optname)
 {
 	struct dmm_sock *ds;
 
 	lock_sock(sk);
 	ds = dmm_conn(sk);
-	if (ds && sk->sk_state != TCP_CLOSE) {
-		if (level == SOL_TCP && optname == TCP_QUICKACK)
-			ds->quickack = !inet_csk_in_pingpong_mode(sk);
-		dmm_sock_post_options(sk, ds, sock_flag(sk, SOCK_KEEPOPEN));
-	}
+	if (ds && level == SOL_TCP && optname == TCP_QUICKACK)
+		ds->quickack = !inet_csk_in_pingpong_mode(sk);
 	release_sock(sk);
 }
 

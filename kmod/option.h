@@ -14,17 +14,21 @@ struct sock;
 struct tcp_congestion_ops;
 
 /**
- * struct dmm_opt_seen - what bpf_setsockopt() can change, as the worker knows it
+ * struct dmm_opt_seen - options as the worker was told them
  * @keepidle: TCP_KEEPIDLE, as struct tcp_sock has it; likewise what follows
  * @keepintvl: TCP_KEEPINTVL
  * @user_timeout: TCP_USER_TIMEOUT
  * @window_clamp: TCP_WINDOW_CLAMP
  * @rcvbuf: SO_RCVBUF, 0 if it was not set
+ * @linger2: TCP_LINGER2
+ * @hop_limit: IPV6_UNICAST_HOPS
+ * @ttl: IP_TTL
  * @keepcnt: TCP_KEEPCNT
  * @nonagle: TCP_NODELAY and TCP_CORK
  * @tos: IP_TOS
  * @tclass: IPV6_TCLASS
- * @lost: what no stack can honour
+ * @quickack: TCP_QUICKACK, as dmm_sock.quickack
+ * @lost: what no stack can honour, and bpf_setsockopt() can set
  */
 struct dmm_opt_seen {
 	u32 keepidle;
@@ -32,10 +36,14 @@ struct dmm_opt_seen {
 	u32 user_timeout;
 	u32 window_clamp;
 	u32 rcvbuf;
+	int linger2;
+	s16 hop_limit;
+	s16 ttl;
 	u8 keepcnt;
 	u8 nonagle;
 	u8 tos;
 	u8 tclass;
+	u8 quickack;
 	struct {
 		u32 mark;
 		u32 priority;

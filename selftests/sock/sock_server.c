@@ -358,13 +358,13 @@ RIG_TEST(server, children_inherit)
 	set_int(self->lis, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_int(self->lis, SOL_SOCKET, SO_KEEPALIVE, 1);
 	set_int(self->lis, SOL_SOCKET, SO_RCVBUF, 30000);
-	set_int(self->lis, SOL_SOCKET, SO_MARK, 9);
+	set_int(self->lis, IPPROTO_TCP, TCP_USER_TIMEOUT, 9000);
 	set_int(self->lis, IPPROTO_TCP, TCP_KEEPIDLE, 44);
 	PAIR_UP();
 	EXPECT_EQ(1, get_int(r->fd, IPPROTO_TCP, TCP_NODELAY));
 	EXPECT_EQ(1, get_int(r->fd, SOL_SOCKET, SO_KEEPALIVE));
 	EXPECT_EQ(60000, get_int(r->fd, SOL_SOCKET, SO_RCVBUF));
-	EXPECT_EQ(9, get_int(r->fd, SOL_SOCKET, SO_MARK));
+	EXPECT_EQ(9000, get_int(r->fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
 	EXPECT_EQ(44, get_int(r->fd, IPPROTO_TCP, TCP_KEEPIDLE));
 	EXPECT_EQ(0, get_int(r->fd, SOL_SOCKET, SO_ACCEPTCONN));
 }
