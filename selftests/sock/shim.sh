@@ -20,6 +20,9 @@ WITHOUT=(
 	signals signals_asked_for_late signal_of_connect_and_reset	# SIGIO is sent by the kernel's socket alone
 	filter_after_connect		# no packets pass by that a filter could see
 	pidfd_getfd			# a system call made by hand
+	# not yet: the shim has lists of its own instead of linux/dmm_opt.h's
+	rcvbuf_bounds_the_window_later clamp_bounds_the_window notsent_lowat
+	quickack mtu last_times ancillary lowat_wakes_when_lowered
 )
 # And all of uring: a program with a ring keeps its sockets native.
 SHIM_SUITES=(connect data flow event process option close server)
