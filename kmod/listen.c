@@ -349,7 +349,8 @@ static bool incoming_valid(const struct sock *sk, const struct dmm_sock *ds,
 }
 
 /* The ACK that would have ended the handshake. */
-static struct sk_buff *incoming_skb(const struct dmm_ev_incoming *in, u32 seq)
+static struct sk_buff *incoming_skb(const struct dmm_ev_incoming *in,
+				    int ifindex, u32 seq)
 {
 	unsigned int iplen = in->family == AF_INET ? sizeof(struct iphdr) :
 						     sizeof(struct ipv6hdr);
@@ -359,6 +360,7 @@ static struct sk_buff *incoming_skb(const struct dmm_ev_incoming *in, u32 seq)
 	skb = alloc_skb(iplen + sizeof(*th), GFP_ATOMIC | __GFP_NOWARN);
 	if (!skb)
 		return NULL;
+	skb->skb_iif = ifindex;		/* for IP_PKTINFO */
 	skb_reset_network_header(skb);
 	if (in->family == AF_INET) {
 		struct iphdr *iph = skb_put_zero(skb, sizeof(*iph));
@@ -640,7 +642,7 @@ static bool incoming(struct sock *sk, struct dmm_sock *ds,
 	/* Offered twice, or a native one's. */
 	if (incoming_taken(sk, ds, in))
 		return false;
-	skb = incoming_skb(in, seq);
+	skb = incoming_skb(in, ds->stack->ifindex, seq);
 	req = incoming_req(sk, in, ds->stack, seq);
 	child = NULL;
 	if (skb && req && !security_inet_conn_request(sk, skb, req))

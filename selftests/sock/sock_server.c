@@ -3,6 +3,8 @@
  * Our side listens, the peer connects. A child that came over the wire must be
  * adopted if DMM_ADOPTED has "listen-FAMILY"; one from loopback never.
  */
+#include <net/if.h>
+
 #include "kselftest_harness.h"
 #include "rig.h"
 
@@ -367,6 +369,35 @@ RIG_TEST(server, children_inherit)
 	EXPECT_EQ(9000, get_int(r->fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
 	EXPECT_EQ(44, get_int(r->fd, IPPROTO_TCP, TCP_KEEPIDLE));
 	EXPECT_EQ(0, get_int(r->fd, SOL_SOCKET, SO_ACCEPTCONN));
+}
+
+/* What its SYN was like, as a program may ask of a child. */
+RIG_TEST(server, packet_options)
+{
+	struct rig *r = &self->r;
+	char room[256];
+	struct msghdr msg = { .msg_control = room };
+	socklen_t len = sizeof(room);
+	struct in_pktinfo info = { 0 };
+	struct cmsghdr *c;
+	int ttl = 0;
+
+	if (r->family == RIG_V6)
+		return;		/* such a listener stays native: sock_table.c */
+	ASSERT_EQ(0, set_int(self->lis, IPPROTO_IP, IP_PKTINFO, 1));
+	ASSERT_EQ(0, set_int(self->lis, IPPROTO_IP, IP_RECVTTL, 1));
+	PAIR_UP();
+	EXPECT_EQ(self->adopted, rig_is_adopted(r->fd));
+	ASSERT_EQ(0, getsockopt(r->fd, IPPROTO_IP, IP_PKTOPTIONS, room, &len));
+	msg.msg_controllen = len;
+	for (c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+		if (c->cmsg_type == IP_PKTINFO)
+			memcpy(&info, CMSG_DATA(c), sizeof(info));
+		if (c->cmsg_type == IP_TTL)
+			memcpy(&ttl, CMSG_DATA(c), sizeof(ttl));
+	}
+	EXPECT_EQ(if_nametoindex("dmm-a"), info.ipi_ifindex);
+	EXPECT_EQ(64, ttl);
 }
 
 RIG_TEST(server, reuseport)
