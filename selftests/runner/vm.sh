@@ -35,7 +35,7 @@ vm()
 is() { ((status == $1)) && [[ $(<"$dir/said") == "$2" ]]; }
 
 echo "TAP version 13"
-echo "1..9"
+echo "1..14"
 
 # shellcheck disable=SC2016 # expanded in the VM
 vm --env 'WORD=two words' -- bash -c \
@@ -58,6 +58,30 @@ check "a panic is status 125" is 125 before
 vm --timeout 10 --console "$dir/console" -- sleep 1000
 check "no end is status 124" is 124 ""
 check "the console can be kept" grep -q 'Linux version' "$dir/console"
+
+# -- QEMU dies in early boot, as often as $dir/dies says
+mkdir "$dir/bin"
+real=$(command -v qemu-system-x86_64)
+cat >"$dir/bin/qemu-system-x86_64" <<-END
+	#!/bin/bash
+	echo called >>"$dir/calls"
+	((\$(wc -l <"$dir/calls") > \$(<"$dir/dies"))) && exec $real "\$@"
+	echo "a fault of QEMU's" >&2
+	exit 1
+END
+chmod 755 "$dir/bin/qemu-system-x86_64"
+called() { (($(wc -l <"$dir/calls") == $1)); }
+
+echo 1 >"$dir/dies"
+PATH=$dir/bin:$PATH vm -- bash -c 'echo once; exit 3'
+check "a QEMU that dies in early boot is tried once more" is 3 once
+check "and that is said" grep -q 'early boot.*once more' "$dir/complaint"
+echo 9 >"$dir/dies"
+rm "$dir/calls"
+PATH=$dir/bin:$PATH vm -- true
+check "dies it again, that is status 125" is 125 ""
+check "with what QEMU said" grep -q "a fault of QEMU's" "$dir/complaint"
+check "and is not tried a third time" called 2
 
 vm --nonsense
 check "an unknown option is refused" is 125 ""
