@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -561,6 +562,71 @@ TEST_F(listen, a_child_in_place_of_time_wait)
 	self->caller.rport--;
 	ASSERT_EQ(0, puppet_call(self->p, &self->caller));
 	expect_whole(_metadata, accept(self->fd, NULL, NULL));
+}
+
+/* What the worker says of a child's round trip is not what the kernel measured. */
+TEST_F(listen, a_child_teaches_no_metrics)
+{
+	struct dmm_slot_info info = { .srtt_us = 77777, .snd_cwnd = 1, .snd_mss = 1 };
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+	struct puppet_stats stats;
+	__u32 slot, gen;
+	int fd, i;
+
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	fd = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_ATTACH])
+			break;
+		usleep(10000);
+	}
+	puppet_last(self->p, &slot, &gen);
+	dmm_chan_slot_info(puppet_chan(self->p), slot, &info);
+	ASSERT_EQ(0, getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len));
+	EXPECT_EQ(77777, ti.tcpi_rtt);
+	close(fd);
+	for (i = 0; i < 500; i++) {
+		puppet_stats(self->p, &stats);
+		if (stats.ops[DMM_OP_CLOSE])
+			break;
+		usleep(10000);
+	}
+	usleep(50000);
+	EXPECT_NE(0, system("ip tcp_metrics show | grep -q 77"));
+}
+
+/* route=own: as if bound to the device, where no route leads to the peer. */
+TEST_F(listen, route_own_is_for_children_too)
+{
+	struct puppet_opts opts = {
+		.name = "puppet",
+		.id = WORLD_STACK,
+		.ifindex = world_ifindex(self->w),
+		.flags = DMM_ATTACH_F_ROUTE_OWN,
+	};
+	struct ifreq ifr;
+	socklen_t len = sizeof(ifr.ifr_name);
+	int fd;
+
+	if (variant->call6)	/* a device alone is no route in IPv6 */
+		return;
+	close(self->fd);
+	puppet_kill(self->p);
+	self->p = puppet_start(&opts);
+	ASSERT_NE(NULL, self->p);
+	ASSERT_EQ(0, system("ip route del 10.77.0.0/24 dev d0"));
+	self->fd = bound(variant->family, variant->bind, PORT);
+	ASSERT_EQ(0, listen(self->fd, 16));
+	ASSERT_EQ(0, call(self->p, &self->caller));
+	fd = accept(self->fd, NULL, NULL);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, ifr.ifr_name,
+				&len));
+	EXPECT_EQ(0, len);
+	expect_whole(_metadata, fd);
 }
 
 /* An honest worker offers a child to a listener that is just being closed. */

@@ -305,6 +305,7 @@ struct puppet *puppet_start(const struct puppet_opts *opts)
 		.name = opts->name,
 		.stack_id = opts->id,
 		.ifindex = opts->ifindex,
+		.flags = opts->flags,
 		.share = opts->share ? opts->share : 100,
 	};
 	struct puppet *p = calloc(1, sizeof(*p));

@@ -37,6 +37,7 @@ enum puppet_port {
  * @ifindex: the device it serves, in the caller's netns
  * @nslots: sockets; 0 for 256
  * @ring: bytes of each ring; 0 for 64 KiB
+ * @flags: DMM_ATTACH_F_*
  * @share: percent of the slots for one container; 0 for 100
  */
 struct puppet_opts {
@@ -45,6 +46,7 @@ struct puppet_opts {
 	__u32 ifindex;
 	__u32 nslots;
 	__u32 ring;
+	__u32 flags;
 	__u16 share;
 };
 

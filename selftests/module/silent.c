@@ -175,6 +175,31 @@ TEST_F(silent, orphans_that_move_live)
 	EXPECT_TRUE(gone(PORT_DEAF, 20));
 }
 
+/* Each waits for the worker to have heard; that it hears nothing one has seen. */
+TEST_F(silent, many_listeners_close)
+{
+	int fds[30], i;
+	double t;
+
+	for (i = 0; i < 30; i++) {
+		struct sockaddr_in any = {
+			.sin_family = AF_INET,
+			.sin_port = htons(4000 + i),
+		};
+
+		fds[i] = tcp_socket(0);
+		ASSERT_EQ(0, bind(fds[i], (struct sockaddr *)&any, sizeof(any)));
+		ASSERT_EQ(0, listen(fds[i], 4));
+		ASSERT_EQ(1, world_adopted(fds[i]));
+	}
+	puppet_freeze(self->p);
+	t = now();
+	for (i = 0; i < 30; i++)
+		close(fds[i]);
+	EXPECT_GT(3, now() - t);		/* not 30 times 0.2 */
+	puppet_thaw(self->p);
+}
+
 TEST_F(silent, linger_ends)
 {
 	struct linger linger = { .l_onoff = 1, .l_linger = 1 };
