@@ -407,6 +407,7 @@ TEST_F(listen, stop)
 {
 	struct uclient *uc = self->uc;
 	int lslot, slot, kept, waits, gen;
+	long bad;
 
 	lslot = listen_any(uc, &self->rig, 8);
 	kept = rig_dial(&self->rig, RIG_SADDR, PORT);
@@ -425,6 +426,13 @@ TEST_F(listen, stop)
 	close(kept);
 	close(waits);
 
+	/* listen() once more, which crossed the end: nobody's listener */
+	bad = rig_stat(&self->rig, "bad_ops");
+	uc_listen_again(uc, lslot, PORT, 8);
+	EXPECT_EQ(1, rig_stat_wait(&self->rig, "stale_ops", 1));
+	EXPECT_EQ(0, rig_stat(&self->rig, "listeners"));
+	EXPECT_EQ(-ECONNREFUSED, rig_dial(&self->rig, RIG_SADDR, PORT));
+
 	/* the slot at once for another */
 	uc->noffers = 0;
 	uc->next_slot = lslot;
@@ -436,6 +444,7 @@ TEST_F(listen, stop)
 	slot = uc_accept(uc, lslot, 5000);
 	ASSERT_LE(0, slot);
 	ASSERT_EQ(0, ping(uc, slot, kept));
+	EXPECT_EQ(bad, rig_stat(&self->rig, "bad_ops"));
 	close(kept);
 }
 

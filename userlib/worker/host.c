@@ -435,10 +435,9 @@ static bool op_attach(struct channel *ch, const struct dmm_op *op)
 	if (!full)
 		ret = w->ops->attach(w->stack, a->token,
 				     &ch->conns[a->listener], conn, &conn->sc);
-	/* Not known any more: most likely its peer has reset it meanwhile. */
 	if (ret == -EINVAL) {
 		stat_add(&w->stats.bad_tokens, 1);
-		host_failed(conn, ECONNRESET);
+		host_gone(conn);
 	} else if (ret) {
 		host_failed(conn, -ret);
 	}
