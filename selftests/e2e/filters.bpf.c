@@ -16,6 +16,13 @@ int deny_out(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Lets all pass, but has to see it: IPAccounting=. */
+SEC("cgroup_skb/egress")
+int pass_out(struct __sk_buff *skb)
+{
+	return 1;
+}
+
 /* No socket options but those that are known. */
 SEC("cgroup/setsockopt")
 int deny_options(struct bpf_sockopt *ctx)

@@ -61,6 +61,22 @@ without deny_out cgroup_inet_egress
 tap $? "and is counted as cgroup-skb" "$(counted cgroup-skb)"
 is "and now" adopted try
 
+# -- a program that comes while the stack has the connection
+HELD='import socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+print("adopted" if s.getsockopt(6, 31, 16).startswith(b"dmm") else "native", flush=True)
+try: s.recv(1); print("went on")
+except OSError as e: print("ended by", e.errno or "nobody", flush=True)'
+LIMIT=30 in_app /usr/bin/python3 -c "$HELD" "$PEER" "$PORT" >"$RUN/held" 2>&1 &
+held=$!
+until_true 20 grep -q adopted "$RUN/held"
+under pass_out cgroup_inet_egress
+wait $held
+is "a filter that comes later" "adopted ended by 104" echo "$(tr '\n' ' ' <"$RUN/held" | sed 's/ $//')"
+is "and new ones" native try
+without pass_out cgroup_inet_egress
+is "and when it has gone" adopted try
+
 # -- what is set on a socket
 refused=ENOTSUP	# as Python calls EOPNOTSUPP
 is "what comes after connect()" \

@@ -280,38 +280,23 @@ TEST_F(listen, children_outlive_it)
 /* Children that nobody accepted are reset, the listener is forgotten. */
 TEST_F(listen, closes_with_children_waiting)
 {
-	struct puppet_stats stats;
 	int i;
 
 	for (i = 0; i < 5; i++)
 		ASSERT_EQ(0, call(self->p, &self->caller));
 	close(self->fd);
 	self->fd = -1;
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_ABORT] == 6)
-			break;
-		usleep(10000);
-	}
-	EXPECT_EQ(6, stats.ops[DMM_OP_ABORT]);
+	EXPECT_TRUE(puppet_told(self->p, DMM_OP_ABORT, 6));
 }
 
 TEST_F(listen, shutdown_ends_it)
 {
-	struct puppet_stats stats;
-	int i;
 
 	ASSERT_EQ(0, call(self->p, &self->caller));
 	ASSERT_EQ(0, shutdown(self->fd, SHUT_RD));
 	EXPECT_EQ(-1, accept(self->fd, NULL, NULL));
 	EXPECT_EQ(EINVAL, errno);
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_ABORT] == 2)
-			break;
-		usleep(10000);
-	}
-	EXPECT_EQ(2, stats.ops[DMM_OP_ABORT]);
+	EXPECT_TRUE(puppet_told(self->p, DMM_OP_ABORT, 2));
 	EXPECT_EQ(0, world_adopted(self->fd));
 	/* And it may begin anew, now without a verdict: native. */
 	EXPECT_EQ(0, listen(self->fd, 5));
@@ -384,16 +369,10 @@ TEST_F(listen, nonsense_is_dropped)
 		.rport = htons(7777),
 	}, bad;
 	struct dmm_event ev = { .ev = DMM_EV_INCOMING };
-	struct puppet_stats stats;
 	__u64 dropped = 0;
 	__u32 i;
 
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_LISTEN])
-			break;
-		usleep(10000);
-	}
+	ASSERT_TRUE(puppet_told(self->p, DMM_OP_LISTEN, 1));
 	inet_pton(good.family, self->caller.v6 ? WORLD_ADDR6 : WORLD_ADDR,
 		  good.laddr);
 	inet_pton(good.family, self->caller.v6 ? WORLD_PEER6 : WORLD_PEER,
@@ -438,15 +417,9 @@ TEST_F(listen, lies_about_the_listener)
 {
 	struct dmm_event ev = { .ev = DMM_EV_CONNECTED };
 	__u64 before = world_bad_events(), dropped = 0;
-	struct puppet_stats stats;
 	int i;
 
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_LISTEN])
-			break;
-		usleep(10000);
-	}
+	ASSERT_TRUE(puppet_told(self->p, DMM_OP_LISTEN, 1));
 	puppet_freeze(self->p);
 	puppet_last(self->p, &ev.slot, &ev.gen);
 	for (i = 0; i < 5; i++) {
@@ -525,7 +498,6 @@ TEST_F(listen, children_of_one_that_ended)
 
 TEST_F(listen, ended_closes_with_children_waiting)
 {
-	struct puppet_stats stats;
 	int i;
 
 	for (i = 0; i < 3; i++)
@@ -533,31 +505,19 @@ TEST_F(listen, ended_closes_with_children_waiting)
 	ASSERT_EQ(0, end_listener(self->p));
 	close(self->fd);
 	self->fd = -1;
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_ABORT] == 3)
-			break;
-		usleep(10000);
-	}
-	EXPECT_EQ(3, stats.ops[DMM_OP_ABORT]);
+	EXPECT_TRUE(puppet_told(self->p, DMM_OP_ABORT, 3));
 }
 
 /* The stack took a SYN for an old connection's TIME_WAIT: so does the kernel. */
 TEST_F(listen, a_child_in_place_of_time_wait)
 {
-	struct puppet_stats stats;
-	int fd, i;
+	int fd;
 
 	ASSERT_EQ(0, call(self->p, &self->caller));
 	fd = accept(self->fd, NULL, NULL);
 	ASSERT_LE(0, fd);
 	close(fd);
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_CLOSE])
-			break;
-		usleep(10000);
-	}
+	ASSERT_TRUE(puppet_told(self->p, DMM_OP_CLOSE, 1));
 	usleep(50000);
 	self->caller.rport--;
 	ASSERT_EQ(0, puppet_call(self->p, &self->caller));
@@ -570,30 +530,19 @@ TEST_F(listen, a_child_teaches_no_metrics)
 	struct dmm_slot_info info = { .srtt_us = 77777, .snd_cwnd = 1, .snd_mss = 1 };
 	struct tcp_info ti;
 	socklen_t len = sizeof(ti);
-	struct puppet_stats stats;
 	__u32 slot, gen;
-	int fd, i;
+	int fd;
 
 	ASSERT_EQ(0, call(self->p, &self->caller));
 	fd = accept(self->fd, NULL, NULL);
 	ASSERT_LE(0, fd);
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_ATTACH])
-			break;
-		usleep(10000);
-	}
+	ASSERT_TRUE(puppet_told(self->p, DMM_OP_ATTACH, 1));
 	puppet_last(self->p, &slot, &gen);
 	dmm_chan_slot_info(puppet_chan(self->p), slot, &info);
 	ASSERT_EQ(0, getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len));
 	EXPECT_EQ(77777, ti.tcpi_rtt);
 	close(fd);
-	for (i = 0; i < 500; i++) {
-		puppet_stats(self->p, &stats);
-		if (stats.ops[DMM_OP_CLOSE])
-			break;
-		usleep(10000);
-	}
+	ASSERT_TRUE(puppet_told(self->p, DMM_OP_CLOSE, 1));
 	usleep(50000);
 	EXPECT_NE(0, system("ip tcp_metrics show | grep -q 77"));
 }

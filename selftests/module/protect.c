@@ -113,21 +113,6 @@ static int call(struct puppet *p, int lport)
 	return puppet_call(p, &caller);
 }
 
-/* Until the worker was told to end something; not for ever. */
-static bool aborted(struct puppet *p, __u64 times)
-{
-	struct puppet_stats stats;
-	int i;
-
-	for (i = 0; i < 300; i++) {
-		puppet_stats(p, &stats);
-		if (stats.ops[DMM_OP_ABORT] >= times)
-			return true;
-		usleep(10000);
-	}
-	return false;
-}
-
 TEST_F(protect, before_connect)
 {
 	const struct guard *g;
@@ -239,7 +224,7 @@ TEST_F(protect, cgroup_that_comes_to_filter)
 	EXPECT_EQ(ECONNABORTED, errno);
 	EXPECT_EQ(-1, recv(fds[1], &c, 1, 0));
 	EXPECT_EQ(ECONNABORTED, errno);
-	EXPECT_TRUE(aborted(self->p, 2));
+	EXPECT_TRUE(puppet_told(self->p, DMM_OP_ABORT, 2));
 	EXPECT_EQ(before + 2, world_fallbacks(DMM_FALLBACK_CGROUP_SKB));
 	close(fds[1]);
 }
@@ -260,7 +245,7 @@ TEST_F(protect, cgroup_that_comes_to_filter_a_sleeper)
 	call(self->p, PORT);
 	fcntl(l, F_SETFL, O_NONBLOCK);
 	EXPECT_EQ(-1, accept(l, NULL, NULL));
-	EXPECT_TRUE(aborted(self->p, 2));
+	EXPECT_TRUE(puppet_told(self->p, DMM_OP_ABORT, 2));
 	close(l);
 }
 

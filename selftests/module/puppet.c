@@ -508,3 +508,17 @@ void puppet_stats(struct puppet *p, struct puppet_stats *stats)
 	*stats = p->stats;
 	pthread_mutex_unlock(&p->lock);
 }
+
+bool puppet_told(struct puppet *p, __u32 op, __u64 times)
+{
+	struct puppet_stats stats;
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		puppet_stats(p, &stats);
+		if (stats.ops[op & 15] >= times)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}

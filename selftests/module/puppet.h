@@ -120,4 +120,7 @@ void puppet_last(struct puppet *p, __u32 *slot, __u32 *gen);
 
 void puppet_stats(struct puppet *p, struct puppet_stats *stats);
 
+/* Wait until it has had @times messages DMM_OP_@op; false after five seconds. */
+bool puppet_told(struct puppet *p, __u32 op, __u64 times);
+
 #endif /* PUPPET_H */

@@ -22,7 +22,7 @@ WITHOUT=(
 	pidfd_getfd			# a system call made by hand
 	# not yet: the shim has lists of its own instead of linux/dmm_opt.h's
 	rcvbuf_bounds_the_window_later clamp_bounds_the_window notsent_lowat
-	quickack mtu last_times ancillary lowat_wakes_when_lowered
+	quickack mtu last_times ancillary lowat_wakes_when_lowered packet_options
 )
 # And all of uring: a program with a ring keeps its sockets native.
 SHIM_SUITES=(connect data flow event process option close server)

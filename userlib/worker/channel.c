@@ -147,6 +147,7 @@ void channel_destroy(struct channel *ch)
 		owner_count_fds(ch->owner, -1);		/* the arena */
 	}
 	dmm_chan_destroy(ch->chan);
+	free(ch->cgroup);
 	free(ch->conns);
 	free(ch);
 }
@@ -360,7 +361,7 @@ static int client_fits(struct owner *o)
 	return -EUSERS;
 }
 
-static int client_begin(struct owner *o, int fd)
+static int client_begin(struct owner *o, int fd, pid_t pid)
 {
 	struct channel *ch;
 	int ret;
@@ -370,6 +371,7 @@ static int client_begin(struct owner *o, int fd)
 		owner_close(o, fd);
 		return ret;
 	}
+	ch->cgroup = cgroup_of(pid);
 	ch->sock_fd = fd;
 	owner_count_fds(o, 1);
 	ch->client_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -389,13 +391,13 @@ err:
 	return ret;
 }
 
-static uid_t peer_uid(int fd)
+static struct ucred peer_cred(int fd)
 {
 	struct ucred cred = { .uid = -1 };
 	socklen_t len = sizeof(cred);
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	return cred.uid;
+	return cred;
 }
 
 /* Nobody can be let in, and whoever waits would wake us for ever. */
@@ -429,7 +431,7 @@ static void accept_spare(struct dmm_worker *w)
 	fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
 		hello_refuse(w, fd, false);
-		o = owner_find(w, peer_uid(fd));
+		o = owner_find(w, peer_cred(fd).uid);
 		if (o)
 			owner_close(o, fd);
 		else
@@ -442,9 +444,9 @@ static void accept_spare(struct dmm_worker *w)
 
 void channel_accept(struct dmm_worker *w)
 {
+	struct ucred peer;
 	struct owner *o;
 	int fd, ret;
-	uid_t uid;
 
 	fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
@@ -454,15 +456,15 @@ void channel_accept(struct dmm_worker *w)
 			listen_deaf(w);
 		return;
 	}
-	uid = peer_uid(fd);
-	ret = owner_get(w, uid, &o);
+	peer = peer_cred(fd);
+	ret = owner_get(w, peer.uid, &o);
 	if (ret) {
 		hello_refuse(w, fd, false);
 		close(fd);
 	} else {
 		ret = client_fits(o);
 		if (!ret) {
-			ret = client_begin(o, fd);
+			ret = client_begin(o, fd, peer.pid);
 		} else {
 			hello_refuse(w, fd, ret == -EDQUOT);
 			owner_close(o, fd);
@@ -473,7 +475,7 @@ void channel_accept(struct dmm_worker *w)
 		o->logged = ret;
 	}
 	if (ret)
-		worker_log(NULL, "a client of uid %u is turned away: %s", uid,
+		worker_log(NULL, "a client of uid %u is turned away: %s", peer.uid,
 			   ret == -EDQUOT ? "it has its share (--client-share)" :
 					    strerror(-ret));
 }

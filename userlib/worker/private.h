@@ -66,6 +66,7 @@
 	FN(conns_failed)	/* of which refused, reset or timed out */ \
 	FN(clients)		/* channels now */			\
 	FN(bad_clients)		/* a client broke the ring's rules */	\
+	FN(clients_filtered)	/* ended, since their cgroup came to filter */ \
 	FN(orphans)		/* channels now whose client is gone */	\
 	FN(orphans_reset)	/* of which reset: too many, or too long */ \
 	FN(clients_refused)	/* its user has its share of clients */	\
@@ -177,6 +178,8 @@ struct owner {
  * One client: the module or a process.
  * @id: never used again, so that what is late is for nobody
  * @owner: NULL for the module
+ * @cgroup: of the process, when it came, or NULL
+ * @cgroup_ms: when that was looked at last
  * @bell_fd: eventfd toward us
  * @device_fd: /dev/dmm, or -1
  * @client_fd: eventfd toward a process, or -1
@@ -202,6 +205,8 @@ struct channel {
 	struct dmm_worker *w;
 	struct owner *owner;
 	struct dmm_chan *chan;
+	char *cgroup;
+	uint32_t cgroup_ms;
 	uint32_t id;
 	int bell_fd;
 	int device_fd;
@@ -349,6 +354,10 @@ void owner_close(struct owner *o, int fd);
 int bells_create(struct dmm_worker *w, char *err, size_t err_len);
 void bells_destroy(struct dmm_worker *w);
 int bell_ring(struct dmm_worker *w, int fd);
+
+/* cgroup.c: what filters a client's packets natively */
+char *cgroup_of(pid_t pid);
+bool cgroup_forbids(struct channel *ch);
 
 /* port.c: EAL and the ethdev */
 int port_create(struct dmm_worker *w, char *err, size_t err_len);

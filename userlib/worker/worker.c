@@ -350,6 +350,16 @@ static void channel_break(struct dmm_worker *w, struct channel *ch)
 	}
 }
 
+/* What it has is reset; it finds its new sockets native. */
+static void channel_forbid(struct dmm_worker *w, struct channel *ch)
+{
+	stat_add(&w->stats.clients_filtered, 1);
+	worker_log(NULL, "cgroup %s has come to filter packets: its connections are reset",
+		   ch->cgroup);
+	ch->broken = true;
+	channel_orphan(ch);
+}
+
 /* Ops of all clients, as far as each one's share goes; another is first each time. */
 static bool ops_run(struct dmm_worker *w, uint64_t now)
 {
@@ -390,6 +400,8 @@ static bool events_run(struct dmm_worker *w, uint64_t now)
 		}
 		if (ch->broken && !ch->orphan)
 			channel_break(w, ch);
+		else if (!ch->orphan && cgroup_forbids(ch))
+			channel_forbid(w, ch);
 		else if (ch->orphan && !ch->nlive)
 			channel_destroy(ch);
 	}
@@ -447,7 +459,8 @@ static uint32_t all_sleep(struct dmm_worker *w, bool sleeping)
 			ms = RTE_MIN(ms, GAVE_MS);
 		}
 		/* the backlog is looked at after the barrier in there */
-		if (dmm_chan_sleep(ch->chan, how) || channel_backlog(ch))
+		if (dmm_chan_sleep(ch->chan, how) || channel_backlog(ch) ||
+		    !TAILQ_EMPTY(&ch->starved))
 			ms = 0;
 		else if (!STAILQ_EMPTY(&ch->pend))
 			ms = RTE_MIN(ms, DEAF_MS);
