@@ -36,16 +36,17 @@ static unsigned long backoff_time(unsigned int retries, unsigned long base)
 	       (retries - doubles) * TCP_RTO_MAX;
 }
 
-/* As tcp_write_timeout() has it for a SYN. */
+/*
+ * As tcp_write_timeout() has it for a SYN: tcp_syn_linear_timeouts makes for more of
+ * them, not for more time.
+ */
 static unsigned long syn_time(const struct sock *sk)
 {
 	const struct net *net = sock_net(sk);
 	unsigned int retries = READ_ONCE(inet_csk(sk)->icsk_syn_retries) ?:
 			       READ_ONCE(net->ipv4.sysctl_tcp_syn_retries);
-	unsigned int linear = READ_ONCE(net->ipv4.sysctl_tcp_syn_linear_timeouts);
 
-	return linear * TCP_TIMEOUT_INIT +
-	       backoff_time(min(retries, MAX_TCP_SYNCNT), TCP_TIMEOUT_INIT);
+	return backoff_time(min(retries, MAX_TCP_SYNCNT), TCP_TIMEOUT_INIT);
 }
 
 static unsigned long orphan_time(const struct sock *sk)
