@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "peer.h"
+#include "rig.h"
 #include "uclient.h"
 
 #define WAIT_MS		20000
@@ -414,4 +415,19 @@ long uc_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int uc_served(struct uclient *uc)
+{
+	char buf[4];
+	int slot, ret;
+
+	slot = uc_connect(uc, RIG_DADDR, PEER_ECHO);
+	if (slot < 0)
+		return slot;
+	ret = uc_send(uc, slot, "ping", 4);
+	if (!ret)
+		ret = uc_recv(uc, slot, buf, 4) == 4 ? 0 : -EIO;
+	uc_op(uc, slot, DMM_OP_ABORT);
+	return ret;
 }

@@ -109,4 +109,7 @@ int64_t uc_from_source(struct uclient *uc, int slot, uint64_t len);
 
 long uc_now_ms(void);
 
+/* Is it served? Connects to the rig's peer, has four bytes echoed; 0 or -errno. */
+int uc_served(struct uclient *uc);
+
 #endif /* UCLIENT_H */

@@ -46,26 +46,10 @@ FIXTURE_SETUP(guard)
 	ASSERT_EQ(0, raw_open(&self->raw, rig->sock));
 }
 
-/* The good client is served. */
-static int served(struct uclient *uc)
-{
-	char buf[4];
-	int slot, ret;
-
-	slot = uc_connect(uc, RIG_DADDR, PEER_ECHO);
-	if (slot < 0)
-		return slot;
-	ret = uc_send(uc, slot, "ping", 4);
-	if (!ret)
-		ret = uc_recv(uc, slot, buf, 4) == 4 ? 0 : -EIO;
-	uc_op(uc, slot, DMM_OP_ABORT);
-	return ret;
-}
-
 FIXTURE_TEARDOWN(guard)
 {
 	EXPECT_EQ(0, waitpid(self->rig.worker, NULL, WNOHANG));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	uc_close(self->good);
 	free(self->good);
 	rig_destroy(&self->rig);
@@ -115,7 +99,7 @@ TEST_F(guard, kept_beyond_slot)
 	ASSERT_EQ(0, connect_all(&self->raw, &self->rig, 1));
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	ASSERT_EQ(0, raw_guards(&self->raw, 0, &pair[1], 1));
-	ASSERT_EQ(0, served(self->good));
+	ASSERT_EQ(0, uc_served(self->good));
 	raw_op(&self->raw, &op);
 	ASSERT_EQ(0, rig_stat_wait(&self->rig, "conns", 0));
 	/* another life of the slot, whose guard this is not */
@@ -125,7 +109,7 @@ TEST_F(guard, kept_beyond_slot)
 	raw_op(&self->raw, &op);
 	ASSERT_EQ(1, rig_stat_wait(&self->rig, "conns", 1));
 	close(pair[0]);
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	EXPECT_TRUE(sleeps(&self->rig));
 	EXPECT_EQ(1, rig_stat(&self->rig, "conns"));
 	close(pair[1]);
@@ -142,9 +126,9 @@ TEST_F(guard, kept_beyond_channel)
 	raw_close(&self->raw);
 	ASSERT_EQ(1, rig_stat_wait(&self->rig, "clients", 1));
 	ASSERT_EQ(0, rig_stat_wait(&self->rig, "orphans", 0));
-	ASSERT_EQ(0, served(self->good));
+	ASSERT_EQ(0, uc_served(self->good));
 	close(pair[0]);
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	EXPECT_TRUE(sleeps(&self->rig));
 	close(pair[1]);
 }
@@ -160,7 +144,7 @@ TEST_F(guard, one_for_several)
 	ASSERT_EQ(0, raw_guards(&self->raw, 0, fds, 4));
 	/* and again: a connection has one guard */
 	ASSERT_EQ(0, raw_guards(&self->raw, 0, fds, 4));
-	ASSERT_EQ(0, served(self->good));
+	ASSERT_EQ(0, uc_served(self->good));
 	EXPECT_EQ(4, rig_stat_wait(&self->rig, "conns", 4));
 	close(pair[0]);
 	EXPECT_EQ(0, rig_stat_wait(&self->rig, "conns", 0));
@@ -189,7 +173,7 @@ TEST_F(guard, of_another_kind)
 	/* of slots that are not there */
 	ASSERT_EQ(0, raw_guards(&self->raw, 100, sv, 2));
 	ASSERT_EQ(0, raw_guards(&self->raw, ~0U - 1, sv, 2));
-	ASSERT_EQ(0, served(self->good));
+	ASSERT_EQ(0, uc_served(self->good));
 	EXPECT_EQ(7, rig_stat_wait(&self->rig, "conns", 7));
 	EXPECT_TRUE(sleeps(&self->rig));
 	close(sv[0]);
@@ -229,7 +213,7 @@ TEST_F_TIMEOUT(guard, ops_without_end, 120)
 		_exit(0);
 	}
 	for (i = 0; i < 20; i++)
-		EXPECT_EQ(0, served(self->good));
+		EXPECT_EQ(0, uc_served(self->good));
 	kill(flooder, SIGKILL);
 	kill(pid, SIGKILL);
 	waitpid(flooder, NULL, 0);
@@ -261,7 +245,7 @@ TEST_F_TIMEOUT(guard, event_fd_blocks, 60)
 		}
 	}
 	ASSERT_EQ(0, connect_all(raw, &self->rig, 8));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
@@ -301,7 +285,7 @@ TEST_F_TIMEOUT(guard, close_lingers, 60)
 	ASSERT_EQ(0, raw_guards(&self->raw, 0, &fd, 1));
 	close(fd);
 	ASSERT_EQ(0, kill(self->rig.worker, SIGCONT));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	EXPECT_EQ(2, rig_stat_wait(&self->rig, "clients", 2));
 }
 
@@ -336,7 +320,7 @@ TEST_F_TIMEOUT(guard, close_lingers_in_surplus, 60)
 	ASSERT_EQ((ssize_t)sizeof(guard), sendmsg(self->raw.sock, &msg, 0));
 	close(fd);
 	ASSERT_EQ(0, kill(self->rig.worker, SIGCONT));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	EXPECT_EQ(1, rig_stat_wait(&self->rig, "clients", 1));
 }
 
@@ -352,7 +336,7 @@ TEST_F_TIMEOUT(guard, close_lingers_unread, 60)
 	ASSERT_EQ(0, raw_guards(&self->raw, 0, &fd, 1));
 	close(fd);
 	ASSERT_EQ(0, kill(self->rig.worker, SIGCONT));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	EXPECT_EQ(1, rig_stat_wait(&self->rig, "clients", 1));
 }
 

@@ -64,26 +64,10 @@ FIXTURE_SETUP(quota)
 	ASSERT_EQ(0, listen(self->mute, 1024));
 }
 
-/* The good client is served. */
-static int served(struct uclient *uc)
-{
-	char buf[4];
-	int slot, ret;
-
-	slot = uc_connect(uc, RIG_DADDR, PEER_ECHO);
-	if (slot < 0)
-		return slot;
-	ret = uc_send(uc, slot, "ping", 4);
-	if (!ret)
-		ret = uc_recv(uc, slot, buf, 4) == 4 ? 0 : -EIO;
-	uc_op(uc, slot, DMM_OP_ABORT);
-	return ret;
-}
-
 FIXTURE_TEARDOWN(quota)
 {
 	EXPECT_EQ(0, waitpid(self->rig.worker, NULL, WNOHANG));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	uc_close(self->good);
 	free(self->good);
 	close(self->mute);
@@ -156,7 +140,7 @@ TEST_F(quota, clients)
 	EXPECT_EQ(2, rig_stat(&self->rig, "clients_refused"));
 	EXPECT_EQ(0, open_as(OTHER_USER, &other, self->rig.sock));
 	EXPECT_EQ(0, open_as(0, &root, self->rig.sock));
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	raw_close(&raws[3]);
 	ASSERT_EQ(CLIENTS + 2, rig_stat_wait(&self->rig, "clients", CLIENTS + 2));
 	EXPECT_EQ(0, open_as(USER, &more, self->rig.sock));
@@ -200,7 +184,7 @@ TEST_F_TIMEOUT(quota, slots, 60)
 	}
 	EXPECT_EQ(5, rig_stat(&self->rig, "ops_refused"));
 	EXPECT_EQ(1, raw.hdr->full);
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	/* enough of them are over, and it may again */
 	op.op = DMM_OP_ABORT;
 	for (op.slot = 0; op.slot < SLOTS / 4; op.slot++)
@@ -382,7 +366,7 @@ TEST_F_TIMEOUT(quota, guards, 60)
 	raw_op(&other, &op);
 	ASSERT_EQ(321, rig_stat_wait(&self->rig, "conns", 321));
 	ASSERT_EQ(0, raw_guards(&other, 400, fds, 1));
-	ASSERT_EQ(0, served(self->good));
+	ASSERT_EQ(0, uc_served(self->good));
 	for (i = 0; i < 320; i++)
 		close(pairs[i][0]);
 	/* all that had one are closed */
@@ -459,7 +443,7 @@ TEST_F_TIMEOUT(quota, no_descriptor, 60)
 		usleep(1000);
 	EXPECT_GT(2000, i);
 	EXPECT_EQ(0, status);
-	EXPECT_EQ(0, served(self->good));
+	EXPECT_EQ(0, uc_served(self->good));
 	ticks = rig_cpu_ticks(self->rig.worker);
 	sleep(1);
 	EXPECT_GE(sysconf(_SC_CLK_TCK) / 4,
